@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Fault points: named places where a test makes the next step fail, or kills the process.
+ *
+ * A name is "room.object.step" ("store.pack.rename").  Names appear as string literals only, so that
+ * tools/list-fault-points finds them all.  Environment, read at the first hit:
+ *
+ *	LIVEPOINT_FAULT=NAME:N:ACTION[,NAME:N:ACTION...]	the N-th hit (from 1) of NAME (or of any: "*");
+ *		N as "N+" means this and every later hit.
+ *		ACTION: kill (SIGKILL to itself), stop (SIGSTOP), eio, enospc, erofs, short (a write writes half, then ENOSPC)
+ *	LIVEPOINT_FAULT_LOG=FILE	appends "NAME\n" for each hit (for loops that then try each one)
+ *
+ * Built in unless configured with --disable-fault-points; they cost one load when unused.  Any thread.
+ */
+#ifndef LIVEPOINT_BASE_FAULT_H
+#define LIVEPOINT_BASE_FAULT_H
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#define FAULT_SHORT (-1) /* only for writes: write half of it, then fail with ENOSPC */
+
+#ifdef ENABLE_FAULT_POINTS
+/* Returns 0 (go on), an errno value to fail with, or FAULT_SHORT; may not return. */
+int fault_hit(const char *name);
+#else
+static inline int fault_hit(const char *name)
+{
+	(void)name;
+	return 0;
+}
+#endif
+
+#endif

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * The schema of catalog.sqlite, as numbered migrations, and what identifies the file.
+ * livepoint-repository(5) points here for the meaning of tables and columns.
+ *
+ * application_id is "LIVP" (0x4c495650), user_version the number of the schema, page size 8192,
+ * journal mode WAL.  Step i leads from version i to version i + 1; a released step is never edited.
+ * All tables are STRICT.  Numbers that may use 64 bits (locators) are stored as SQLite's signed
+ * 64-bit integers with the same bits.  Times are seconds since 1970 UTC.  Bitmaps are blobs, bit i
+ * of byte i / 8 is slot i, (slots + 7) / 8 bytes long, NULL if no bit is set.
+ *
+ * meta		One row.  uuid: of the repository.  generation: raised by every reservation of a
+ *		publish sequence and by every prune.  next_pack, next_segment, next_sequence: the
+ *		next number to hand out; they never go back.  condemn_gen: generation at which the
+ *		condemned slots were condemned; 0: nothing is condemned.
+ * lease	One row for each session at work; a token that is not here changes nothing.
+ *		token: AUTOINCREMENT, so never used twice.  kind: 1 ingest, 2 reader,
+ *		3 maintenance (at most one).  gen: generation when it was taken.  lock_name: its
+ *		file in locks/, on which the owner holds flock(2); alive or dead is told by that
+ *		alone.  name: NAME being backed up, "" else; at most one ingest lease a NAME.
+ *		host, pid, boot_id, start_ticks, since: for messages.  reserved_*: name, second and
+ *		sequence of the point that is about to be published, all three or none.
+ * pin		A reader's hold on a point: prune keeps a pinned point, forgotten or not.
+ * pack		The pack directory; a row exists before the file and until the file is gone
+ *		durably.  state: 1 writing (under token), 2 live.  token: of the session that wrote
+ *		it.  kind: 1 data, 2 map.  slots: highest slot + 1, 0 while writing.  bytes: of the
+ *		file, 0 while writing.  gone: slots that no new session may use; holds all of
+ *		condemned (may still be taken back) and doomed (for ever), and what was dropped
+ *		from the file.  damaged: slots that failed their check; misses for dedup.
+ * segment	Chunk index segments.  state: 1 writing (under token), 2 listed: may be read.
+ *		records: entries, 0 while writing.
+ * point	Restore points.  The row is a cache of the manifest, which counts.  num: internal.
+ *		state: 1 complete, 2 forgotten, 3 expired (not readable, the row goes at the end of
+ *		the prune).  manifest_locator, manifest_id: where the manifest is.  name to program:
+ *		fields of the manifest; time_text: the time as RFC 3339 text, for lookups by a
+ *		shortened time; parent: point id or NULL.  verified_kind: 0 none, 1 structure,
+ *		2 data, 3 boot, with the time and the share (0 to 1) of the last verification;
+ *		damaged: 1 if one found damage since the last clean one.
+ * disk		Disks of a point in the manifest's order (ord from 0).
+ * label	Labels of a point in the manifest's order.
+ *
+ * What cannot be rebuilt from the packs: verification results, damaged bits, forgotten states.
+ */
+#include "catalog/internal.h"
+
+#include "base/banned.h"
+
+static const char schema_1[] =
+	"CREATE TABLE meta ("
+	" one INTEGER PRIMARY KEY CHECK (one = 1),"
+	" uuid BLOB NOT NULL CHECK (length(uuid) = 16),"
+	" generation INTEGER NOT NULL CHECK (generation > 0),"
+	" next_pack INTEGER NOT NULL CHECK (next_pack > 0),"
+	" next_segment INTEGER NOT NULL CHECK (next_segment > 0),"
+	" next_sequence INTEGER NOT NULL CHECK (next_sequence > 0),"
+	" condemn_gen INTEGER NOT NULL CHECK (condemn_gen >= 0)"
+	") STRICT;"
+
+	"CREATE TABLE lease ("
+	" token INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" kind INTEGER NOT NULL CHECK (kind IN (1, 2, 3)),"
+	" gen INTEGER NOT NULL,"
+	" lock_name TEXT NOT NULL,"
+	" name TEXT NOT NULL,"
+	" host TEXT NOT NULL,"
+	" pid INTEGER NOT NULL,"
+	" boot_id TEXT NOT NULL,"
+	" start_ticks INTEGER NOT NULL,"
+	" since INTEGER NOT NULL,"
+	" reserved_name TEXT,"
+	" reserved_time INTEGER,"
+	" reserved_sequence INTEGER,"
+	" CHECK ((reserved_name IS NULL) = (reserved_time IS NULL)"
+	"  AND (reserved_name IS NULL) = (reserved_sequence IS NULL))"
+	") STRICT;"
+	"CREATE UNIQUE INDEX lease_name ON lease (name) WHERE kind = 1;"
+	"CREATE UNIQUE INDEX lease_maintenance ON lease (kind) WHERE kind = 3;"
+	"CREATE UNIQUE INDEX lease_reserved ON lease (reserved_name, reserved_time)"
+	" WHERE reserved_name IS NOT NULL;"
+
+	"CREATE TABLE pack ("
+	" number INTEGER PRIMARY KEY CHECK (number BETWEEN 1 AND 1099511627775),"
+	" state INTEGER NOT NULL CHECK (state IN (1, 2)),"
+	" token INTEGER NOT NULL,"
+	" kind INTEGER NOT NULL CHECK (kind IN (1, 2)),"
+	" slots INTEGER NOT NULL CHECK (slots BETWEEN 0 AND 65536),"
+	" bytes INTEGER NOT NULL CHECK (bytes >= 0),"
+	" gone BLOB,"
+	" condemned BLOB,"
+	" doomed BLOB,"
+	" damaged BLOB"
+	") STRICT;"
+	"CREATE INDEX pack_writing ON pack (token) WHERE state = 1;"
+
+	"CREATE TABLE segment ("
+	" number INTEGER PRIMARY KEY,"
+	" state INTEGER NOT NULL CHECK (state IN (1, 2)),"
+	" token INTEGER NOT NULL,"
+	" records INTEGER NOT NULL CHECK (records >= 0)"
+	") STRICT;"
+	"CREATE INDEX segment_writing ON segment (token) WHERE state = 1;"
+
+	"CREATE TABLE point ("
+	" num INTEGER PRIMARY KEY,"
+	" id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),"
+	" manifest_locator INTEGER NOT NULL,"
+	" manifest_id BLOB NOT NULL CHECK (length(manifest_id) = 32),"
+	" state INTEGER NOT NULL CHECK (state IN (1, 2, 3)),"
+	" name TEXT NOT NULL,"
+	" time INTEGER NOT NULL,"
+	" time_text TEXT NOT NULL,"
+	" sequence INTEGER NOT NULL,"
+	" generation INTEGER NOT NULL,"
+	" kind INTEGER NOT NULL,"
+	" parent BLOB CHECK (parent IS NULL OR length(parent) = 16),"
+	" consistency INTEGER NOT NULL,"
+	" stored INTEGER NOT NULL,"
+	" program TEXT,"
+	" verified_kind INTEGER NOT NULL DEFAULT 0 CHECK (verified_kind BETWEEN 0 AND 3),"
+	" verified_time INTEGER NOT NULL DEFAULT 0,"
+	" verified_share REAL NOT NULL DEFAULT 0,"
+	" damaged INTEGER NOT NULL DEFAULT 0 CHECK (damaged IN (0, 1))"
+	") STRICT;"
+	"CREATE UNIQUE INDEX point_time ON point (name, time) WHERE state <> 3;"
+	"CREATE INDEX point_text ON point (name, state, time_text);"
+	"CREATE INDEX point_sequence ON point (name, state, sequence);"
+	"CREATE INDEX point_order ON point (sequence);"
+
+	"CREATE TABLE disk ("
+	" point INTEGER NOT NULL REFERENCES point (num) ON DELETE CASCADE,"
+	" ord INTEGER NOT NULL,"
+	" name TEXT NOT NULL,"
+	" size INTEGER NOT NULL,"
+	" source_size INTEGER NOT NULL,"
+	" chunk_size INTEGER NOT NULL,"
+	" root_locator INTEGER NOT NULL,"
+	" root_id BLOB NOT NULL CHECK (length(root_id) = 32),"
+	" method INTEGER NOT NULL,"
+	" source TEXT,"
+	" read_bytes INTEGER NOT NULL,"
+	" unreadable_bytes INTEGER NOT NULL,"
+	" PRIMARY KEY (point, ord)"
+	") STRICT, WITHOUT ROWID;"
+
+	"CREATE TABLE label ("
+	" point INTEGER NOT NULL REFERENCES point (num) ON DELETE CASCADE,"
+	" ord INTEGER NOT NULL,"
+	" key TEXT NOT NULL,"
+	" value TEXT NOT NULL,"
+	" PRIMARY KEY (point, ord)"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE INDEX label_find ON label (key, value, point);"
+
+	"CREATE TABLE pin ("
+	" point INTEGER NOT NULL REFERENCES point (num),"
+	" token INTEGER NOT NULL REFERENCES lease (token) ON DELETE CASCADE,"
+	" PRIMARY KEY (point, token)"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE INDEX pin_token ON pin (token);";
+
+const struct schema_step schema_steps[CATALOG_SCHEMA_VERSION] = {
+	{ schema_1 },
+};
+
+static int set_version(struct catalog *c, int version, struct err *err)
+{
+	char sql[64];
+
+	/* Pragmas take no parameters. */
+	snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", version);
+	return sql_exec(c, sql, err);
+}
+
+/* One step, if nobody else did it since `from` was read. */
+static int upgrade_once(struct catalog *c, const struct schema_step *step, int from,
+			struct err *err)
+{
+	cleanup_txn struct txn t = TXN_INIT;
+	uint64_t now = 0;
+	int r = txn_begin(&t, c, err);
+
+	if (r < 0)
+		return r;
+	r = sql_number(c, "PRAGMA user_version", &now, err);
+	if (r < 0)
+		return r;
+	if (now != (uint64_t)from)
+		return 0;
+	r = sql_exec(c, step->sql, err);
+	if (r < 0)
+		return r;
+	r = set_version(c, from + 1, err);
+	if (r < 0)
+		return r;
+	return txn_commit(&t, "catalog.upgrade.before", "catalog.upgrade.after", err);
+}
+
+int schema_upgrade(struct catalog *c, const struct schema_step *steps, int count, struct err *err)
+{
+	uint64_t version = 0;
+	int r, from;
+
+	r = sql_number(c, "PRAGMA user_version", &version, err);
+	if (r < 0)
+		return r;
+	for (from = (int)version; from < count; from++) {
+		r = upgrade_once(c, &steps[from], from, err);
+		if (r < 0)
+			return err_prefix(err, "migration from schema %d to %d", from, from + 1);
+	}
+	return 0;
+}
+
+int schema_create(struct catalog *c, struct err *err)
+{
+	cleanup_txn struct txn t = TXN_INIT;
+	char sql[64];
+	int r = txn_begin(&t, c, err);
+
+	if (r < 0)
+		return r;
+	snprintf(sql, sizeof(sql), "PRAGMA application_id = %d", CATALOG_APPLICATION_ID);
+	r = sql_exec(c, sql, err);
+	if (r < 0)
+		return r;
+	r = sql_exec(c, schema_1, err);
+	if (r < 0)
+		return r;
+	r = set_version(c, 1, err);
+	if (r < 0)
+		return r;
+	r = sql_run(
+		c, err,
+		"INSERT INTO meta (one, uuid, generation, next_pack, next_segment, next_sequence,"
+		" condemn_gen) VALUES (1, ?, 1, 1, 1, 1, 0)",
+		"b", c->uuid, (size_t)UUID_LEN);
+	if (r < 0)
+		return r;
+	r = txn_commit(&t, "catalog.create.before", "catalog.create.after", err);
+	if (r < 0)
+		return r;
+	return schema_upgrade(c, schema_steps, CATALOG_SCHEMA_VERSION, err);
+}
+
+int schema_identify(struct catalog *c, int *version, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *s = NULL;
+	uint64_t application = 0, user = 0;
+	int r = sql_number(c, "PRAGMA application_id", &application, err);
+
+	if (r < 0)
+		return r;
+	if (application != CATALOG_APPLICATION_ID)
+		return err_set(err, ERR_DAMAGED,
+			       "catalog '%s': not a catalog (application id %lld)", c->path,
+			       (long long)application);
+	r = sql_number(c, "PRAGMA user_version", &user, err);
+	if (r < 0)
+		return r;
+	if ((int64_t)user < 1)
+		return err_set(err, ERR_DAMAGED, "catalog '%s': schema %lld does not exist",
+			       c->path, (long long)user);
+	if (user > CATALOG_SCHEMA_VERSION)
+		return err_set(err, ERR_NO_REPO,
+			       "catalog '%s': schema %lld is newer than this program's %d", c->path,
+			       (long long)user, CATALOG_SCHEMA_VERSION);
+	r = sql_query(c, &s, err, "SELECT 1 FROM meta WHERE one = 1 AND uuid = ?", "b", c->uuid,
+		      (size_t)UUID_LEN);
+	if (r >= 0)
+		r = sql_step(c, s, err);
+	if (r == ERR_FAILED) /* no such table */
+		return err_recode(err, ERR_DAMAGED);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return err_set(err, ERR_DAMAGED, "catalog '%s': belongs to another repository",
+			       c->path);
+	*version = (int)user;
+	return 0;
+}

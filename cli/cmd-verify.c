@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* livepoint verify: findings as they come, one a line, then what was looked at. */
+#include "cli/internal.h"
+
+#include "repo/verify.h"
+
+#include "base/banned.h"
+
+struct verify_view {
+	const struct cli *cli;
+	struct progress_view progress;
+};
+
+static void show_progress(void *opaque, const struct progress *p)
+{
+	struct verify_view *v = opaque;
+
+	progress_show(&v->progress, p);
+}
+
+static void finding_json(const struct verify_finding *f)
+{
+	struct jval *o = jval_object();
+	bool record = f->locator != LOCATOR_NONE, range = f->disk && f->length;
+
+	jval_set(o, "type", jval_str("finding"));
+	jval_set(o, "message", jval_str(f->what));
+	jval_set(o, "point", jval_str(f->point));
+	jval_set(o, "disk", jval_str(f->disk));
+	jval_set(o, "start", range ? jval_uint(f->start) : jval_null());
+	jval_set(o, "length", range ? jval_uint(f->length) : jval_null());
+	jval_set(o, "pack", record ? jval_uint(locator_pack(f->locator)) : jval_null());
+	jval_set(o, "slot", record ? jval_uint(locator_slot(f->locator)) : jval_null());
+	jval_set(o, "id", json_id(f->id, ID_LEN));
+	out_json_line(o, NULL);
+}
+
+static void finding_text(const struct verify_finding *f)
+{
+	cleanup_buf struct buf line = BUF_INIT;
+
+	if (f->point)
+		buf_printf(&line, "%s%s%s: ", f->point, f->disk ? "/" : "", f->disk ? f->disk : "");
+	buf_printf(&line, "%s", f->what ? f->what : "damaged");
+	if (f->disk && f->length)
+		buf_printf(&line, ", bytes %llu to %llu", (unsigned long long)f->start,
+			   (unsigned long long)(f->start + f->length - 1));
+	/* without a point the message is about the record and names it */
+	if (f->point && f->locator != LOCATOR_NONE)
+		buf_printf(&line, " (pack %llu, slot %u)",
+			   (unsigned long long)locator_pack(f->locator), locator_slot(f->locator));
+	progress_clear();
+	printf("%s\n", out_clean((char *)(uintptr_t)buf_str(&line)));
+	fflush(stdout);
+}
+
+static void show_finding(void *opaque, const struct verify_finding *f)
+{
+	struct verify_view *v = opaque;
+
+	if (v->cli->json)
+		finding_json(f);
+	else
+		finding_text(f);
+}
+
+static int summary(const struct cli *cli, const struct verify_spec *spec,
+		   const struct verify_result *res, double seconds, struct err *err)
+{
+	char bytes[SIZE_TEXT_MAX], took[TIME_TEXT_MAX];
+	struct jval *o;
+
+	if (!cli->json) {
+		out_size(bytes, res->bytes);
+		out_duration(took, seconds);
+		out_note(
+			cli,
+			"%llu points, %llu packs, %llu objects, %s read, %llu findings, %llu damaged "
+			"points, %s",
+			(unsigned long long)res->points, (unsigned long long)res->packs,
+			(unsigned long long)res->objects, bytes, (unsigned long long)res->findings,
+			(unsigned long long)res->damaged_points, took);
+		return 0;
+	}
+	o = jval_object();
+	jval_set(o, "type", jval_str("summary"));
+	jval_set(o, "kind", jval_str(spec->data ? "data" : "structure"));
+	jval_set(o, "points", jval_uint(res->points));
+	jval_set(o, "packs", jval_uint(res->packs));
+	jval_set(o, "objects", jval_uint(res->objects));
+	jval_set(o, "bytes", jval_uint(res->bytes));
+	jval_set(o, "findings", jval_uint(res->findings));
+	jval_set(o, "damaged_points", jval_uint(res->damaged_points));
+	jval_set(o, "seconds", jval_real(seconds));
+	return out_json_line(o, err);
+}
+
+static void show_leftover(void *opaque, const char *line)
+{
+	const struct cli *cli = opaque;
+	cleanup_free char *copy = NULL;
+	struct jval *o;
+
+	if (!cli->json) {
+		copy = str_dup(line);
+		printf("%s\n", copy ? out_clean(copy) : "");
+		return;
+	}
+	o = jval_object();
+	jval_set(o, "type", jval_str("leftover"));
+	jval_set(o, "message", jval_str(line));
+	out_json_line(o, NULL);
+}
+
+static int leftovers(struct cli *cli, struct err *err)
+{
+	cleanup_ptr(repo) repo = NULL;
+	struct jval *o;
+	int count;
+
+	if (cli->opt.nargs || opt_given(&cli->opt, O_DATA))
+		return err_set(err, ERR_USAGE, "--leftovers goes alone");
+	count = cli_repo_open(cli, REPO_READ, KEY_NOT_USED, false, &repo, err);
+	if (count < 0)
+		return count;
+	count = repo_leftovers(repo, show_leftover, cli, err);
+	if (count < 0)
+		return count;
+	if (!cli->json) {
+		out_note(cli, "%d leftover%s", count, count == 1 ? "" : "s");
+		return out_check(err);
+	}
+	o = jval_object();
+	jval_set(o, "type", jval_str("summary"));
+	jval_set(o, "leftovers", jval_int(count));
+	return out_json_line(o, err);
+}
+
+/* Results are noted in the points' rows, if the repository can be written. */
+static int open_for_verify(const struct cli *cli, struct repo **out, struct err *err)
+{
+	int r = cli_repo_open(cli, REPO_WRITE, KEY_NEEDED, true, out, err);
+
+	if (r != ERR_READONLY && r != ERR_PERM)
+		return r;
+	err_clear(err);
+	r = cli_repo_open(cli, REPO_READ, KEY_NEEDED, true, out, err);
+	if (r >= 0)
+		out_warning(cli, "the repository cannot be written: the result is not recorded");
+	return r;
+}
+
+int cmd_verify(struct cli *cli, struct err *err)
+{
+	cleanup_ptr(repo) repo = NULL;
+	struct verify_view view = { .cli = cli };
+	struct verify_result res = { 0 };
+	struct err more = ERR_INIT;
+	struct verify_spec spec = {
+		.point = cli->opt.nargs ? cli->opt.args[0] : NULL,
+		.data = opt_given(&cli->opt, O_DATA),
+		.progress = show_progress,
+		.finding = show_finding,
+		.opaque = &view,
+		.stop = &cli_stop,
+	};
+	uint64_t begun;
+	int r, s;
+
+	if (opt_given(&cli->opt, O_LEFTOVERS))
+		return leftovers(cli, err);
+	r = open_for_verify(cli, &repo, err);
+	if (r < 0)
+		return r;
+	begun = time_mono_ns();
+	progress_begin(&view.progress, cli);
+	r = repo_verify(repo, &spec, &res, err);
+	progress_end(&view.progress);
+	if (r < 0 && r != ERR_DAMAGED)
+		return r;
+	s = summary(cli, &spec, &res, (double)(time_mono_ns() - begun) / 1e9, &more);
+	if (r >= 0 && s < 0) {
+		*err = more;
+		return s;
+	}
+	return r;
+}

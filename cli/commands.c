@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * The table of commands and options: what exists, under which name, with which help.
+ *
+ * Invariants:
+ *  1. A command stands here only when it works: names of later ones are unknown, with near matches.
+ *  2. The test cli-help-man compares every row with the manual pages, both ways.
+ */
+#include "cli/internal.h"
+
+#include <limits.h>
+
+#include "base/banned.h"
+
+#define COMPRESSIONS "none|fast|default|better|best"
+
+const struct opt_def cli_global_opts[] = {
+	{ O_REPOSITORY, "repository", 'r', OPT_DIR, false, "REPO",
+	  "folder of the repository (else LIVEPOINT_REPOSITORY)" },
+	{ O_JSON, "json", 0, OPT_FLAG, false, NULL, "print JSON; errors as an object on stderr" },
+	{ O_QUIET, "quiet", 'q', OPT_FLAG, false, NULL, "no progress, no summary" },
+	{ O_VERBOSE, "verbose", 'v', OPT_FLAG, true, NULL, "say more; twice: for debugging" },
+	{ O_PASSPHRASE_FD, "passphrase-fd", 0, OPT_NUMBER, false, "N",
+	  "read the passphrase from descriptor N" },
+	{ O_PASSPHRASE_FILE, "passphrase-file", 0, OPT_FILE, false, "FILE",
+	  "read the passphrase from FILE" },
+	{ O_PASSPHRASE_COMMAND, "passphrase-command", 0, OPT_TEXT, false, "COMMAND",
+	  "read the passphrase from what COMMAND prints" },
+	{ O_HELP, "help", 'h', OPT_FLAG, false, NULL, "print this help and end" },
+	{ O_VERSION, "version", 'V', OPT_FLAG, false, NULL, "print the version and end" },
+};
+const size_t cli_global_opt_count = ARRAY_SIZE(cli_global_opts);
+
+static const struct opt_def init_opts[] = {
+	{ O_ENCRYPT, "encrypt", 0, OPT_CHOICE_OR_NONE, false, "aes-256-gcm",
+	  "encrypt the repository under a passphrase" },
+	{ O_CHUNK_SIZE, "chunk-size", 0, OPT_SIZE, false, "SIZE",
+	  "chunk size of disks, a power of two from 4K to 4M (default 64K)" },
+	{ O_COMPRESSION, "compression", 0, OPT_CHOICE, false, COMPRESSIONS,
+	  "compression of new data (default: default)" },
+};
+
+static const struct opt_def backup_opts[] = {
+	{ O_FORMAT, "format", 0, OPT_CHOICE, false, "raw|qcow2|vmdk|vhdx|vdi|vpc",
+	  "format of the image files (default: by file name ending, else raw)" },
+	{ O_ALLOW_BACKING, "allow-backing", 0, OPT_FLAG, false, NULL,
+	  "accept images that name other files" },
+	{ O_FULL, "full", 0, OPT_FLAG, false, NULL,
+	  "use no parent: read and compare with nothing" },
+	{ O_SINCE, "since", 0, OPT_TEXT, false, "POINT",
+	  "compare with POINT instead of the latest of NAME" },
+	{ O_CHANGED, "changed", 0, OPT_TEXT, true, "[DISK=]FILE",
+	  "read only the ranges that FILE lists as changed" },
+	{ O_SAMPLE, "sample", 0, OPT_PERCENT, false, "PERCENT",
+	  "share of the unchanged chunks read again to check --changed (default 1)" },
+	{ O_KEEP_GOING, "keep-going", 0, OPT_FLAG, false, NULL,
+	  "publish with unreadable ranges named, instead of failing" },
+	{ O_RECONNECT, "reconnect", 0, OPT_DURATION, false, "DURATION",
+	  "try a broken network source again for so long (default 30m)" },
+	{ O_SOURCE_FROZEN, "source-frozen", 0, OPT_FLAG, false, NULL,
+	  "the source does not change: go on where it broke off" },
+	{ O_COMPRESSION, "compression", 0, OPT_CHOICE, false, COMPRESSIONS,
+	  "compression of this backup (default: the repository's)" },
+	{ O_CONSISTENCY, "consistency", 0, OPT_CHOICE, false, "crash|filesystem|application",
+	  "how consistent the source is, for the record (default crash)" },
+	{ O_LABEL, "label", 0, OPT_LABEL, true, "K=V", "label of the point" },
+	{ O_TIME, "time", 0, OPT_TIME, false, "TIME",
+	  "time of the point, for imports (2026-11-20T14:03:07Z)" },
+	{ O_WAIT, "wait", 0, OPT_DURATION, false, "SECONDS",
+	  "wait for another backup of NAME (default: do not)" },
+	{ O_DRY_RUN, "dry-run", 0, OPT_FLAG, false, NULL, "read and compare, keep nothing" },
+};
+
+static const struct opt_def list_opts[] = {
+	{ O_LABEL, "label", 0, OPT_LABEL, false, "K=V", "only points with this label" },
+};
+
+static const struct opt_def restore_opts[] = {
+	{ O_OVERWRITE, "overwrite", 0, OPT_FLAG, false, NULL, "replace an existing file" },
+	{ O_DELTA, "delta", 0, OPT_FLAG, false, NULL, "write only the blocks that differ" },
+	{ O_FROM, "from", 0, OPT_TEXT, false, "POINT",
+	  "with --delta: the target holds POINT, do not read it" },
+	{ O_VERIFY, "verify", 0, OPT_FLAG, false, NULL, "read the target back and compare" },
+	{ O_KEEP_GOING, "keep-going", 0, OPT_FLAG, false, NULL,
+	  "leave damaged ranges of the target untouched and list them" },
+};
+
+static const struct opt_def export_opts[] = {
+	{ O_CACHE, "cache", 0, OPT_SIZE, false, "SIZE",
+	  "memory for decoded chunks (default 256M)" },
+	{ O_SOCKET_GROUP, "socket-group", 0, OPT_TEXT, false, "GROUP",
+	  "group that may use the socket (root's default: libvirt-qemu)" },
+	{ O_LISTEN, "listen", 0, OPT_TEXT, false, "HOST:PORT",
+	  "listen on TCP, with TLS, instead of a UNIX socket" },
+	{ O_TLS_CERTIFICATES, "tls-certificates", 0, OPT_DIR, false, "DIR",
+	  "X.509 certificates for --listen" },
+	{ O_TLS_PSK, "tls-psk", 0, OPT_FILE, false, "FILE", "pre-shared keys for --listen" },
+};
+
+static const struct opt_def unexport_opts[] = {
+	{ O_ALL, "all", 0, OPT_FLAG, false, NULL, "end all exports of this user" },
+	{ O_FORCE, "force", 0, OPT_FLAG, false, NULL, "also with clients connected" },
+};
+
+static const struct opt_def verify_opts[] = {
+	{ O_DATA, "data", 0, OPT_FLAG, false, NULL, "read and decode all data too" },
+	{ O_LEFTOVERS, "leftovers", 0, OPT_FLAG, false, NULL,
+	  "only list files, leases and rows that nobody owns" },
+};
+
+static const struct opt_def benchmark_opts[] = {
+	{ O_PATH, "path", 0, OPT_DIR, false, "DIR",
+	  "measure the disk in DIR (default: the repository, else the current folder)" },
+	{ O_SECONDS, "seconds", 0, OPT_NUMBER, false, "N",
+	  "time for each measurement (default 1)" },
+};
+
+#define OPTS(a) a, ARRAY_SIZE(a)
+#define NO_OPTS NULL, 0
+
+const struct command_def cli_commands[] = {
+	{ "init", NULL, "", "make a repository", 0, 0, OPTS(init_opts), cmd_init },
+	{ "backup", NULL, "NAME [DISK=]SOURCE...", "make a restore point", 2, UINT_MAX,
+	  OPTS(backup_opts), cmd_backup },
+	{ "list", NULL, "[NAME]", "list the restore points", 0, 1, OPTS(list_opts), cmd_list },
+	{ "show", NULL, "POINT", "show one restore point", 1, 1, NO_OPTS, cmd_show },
+	{ "restore", NULL, "POINT[/DISK] TARGET",
+	  "write a restore point to a file, device or NBD server", 2, 2, OPTS(restore_opts),
+	  cmd_restore },
+	{ "export", NULL, "POINT[/DISK]", "serve a restore point over NBD", 1, 1, OPTS(export_opts),
+	  cmd_export },
+	{ "exports", NULL, "", "list what is served", 0, 0, NO_OPTS, cmd_exports },
+	{ "unexport", NULL, "ID|--all", "end an export", 0, 1, OPTS(unexport_opts), cmd_unexport },
+	{ "diff", NULL, "POINT[/DISK] POINT[/DISK]", "list what differs between two points", 2, 2,
+	  NO_OPTS, cmd_diff },
+	{ "verify", "check", "[POINT]", "check the repository or one point", 0, 1,
+	  OPTS(verify_opts), cmd_verify },
+	{ "stats", NULL, "", "sizes and ratios of the repository", 0, 0, NO_OPTS, cmd_stats },
+	{ "benchmark", NULL, "", "measure this machine", 0, 0, OPTS(benchmark_opts),
+	  cmd_benchmark },
+	{ "version", NULL, "", "print versions", 0, 0, NO_OPTS, cmd_version },
+	{ "debug dump", NULL, "FILE", "print a file of a repository as text", 1, 1, NO_OPTS,
+	  cmd_debug_dump },
+	{ "completion", NULL, "bash", "print the completion script", 1, 1, NO_OPTS,
+	  cmd_completion },
+};
+const size_t cli_command_count = ARRAY_SIZE(cli_commands);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * From plaintext to what a pack stores, and back: content ids, compression, sealing, keys.
+ * The only room that calls zstd and OpenSSL.
+ *
+ * A cipher suite is one row of a table (codec/suite.c), found by the number that stands in the
+ * repository header, in each pack and each key file; lengths come from the row.  Suite 0 stores
+ * plain bytes (ids are SHA-256, FIPS 180-4; an XXH3-64 checks online reads); suite 1 is AES-256-GCM
+ * (NIST SP 800-38D), HMAC-SHA-256 (RFC 2104), HKDF-SHA-256 (RFC 5869), scrypt (RFC 7914).
+ *
+ * Invariants:
+ *  1. Keys live in memory locked against swap, and are wiped when freed.
+ *  2. Each pack has a subkey of its own (HKDF of the repository key, the pack's random salt), so a
+ *     nonce of slot number and 8 random bytes never meets another use under one key.
+ *  3. codec_open_record returns plaintext only after tag or XXH3, codec, lengths were right.
+ */
+#ifndef LIVEPOINT_CODEC_CODEC_H
+#define LIVEPOINT_CODEC_CODEC_H
+
+#include "format/format.h"
+
+struct codec_suite {
+	uint16_t number;
+	const char *name; /* "aes-256-gcm"; "none" */
+	bool keyed;
+	unsigned key_len, nonce_len, tag_len; /* bytes */
+};
+/* NULL if unknown.  Static. */
+const struct codec_suite *codec_suite_find(unsigned number);
+const struct codec_suite *codec_suite_by_name(const char *name);
+
+/* Keys of one repository.  Immutable after it was made; any thread. */
+struct codec_keys;
+/* Suite 0. */
+int codec_keys_plain(const uint8_t uuid[UUID_LEN], struct codec_keys **out, struct err *err);
+/* A new random repository key. */
+int codec_keys_generate(unsigned suite, const uint8_t uuid[UUID_LEN], struct codec_keys **out,
+			struct err *err);
+void codec_keys_free(struct codec_keys *k);
+DEFINE_CLEANUP(codec_keys, codec_keys_free)
+const struct codec_suite *codec_keys_suite(const struct codec_keys *k);
+const uint8_t *codec_keys_uuid(const struct codec_keys *k); /* borrowed, UUID_LEN bytes */
+uint32_t codec_keys_epoch(const struct codec_keys *k); /* of new packs; 0 for suite 0 */
+
+/* Wraps the repository key under a passphrase; salt and nonce are made here.  label: at most KEY_LABEL_MAX bytes. */
+int codec_key_wrap(const struct codec_keys *k, const void *passphrase, size_t n, const char *label,
+		   uint64_t kdf_n, uint32_t kdf_r, uint32_t kdf_p, struct key_file *out,
+		   struct err *err);
+/* The reverse; ERR_KEY if it does not open.  Runs scrypt in a child process (64 MiB that must not stay), unless
+ * in_process (servers that already have threads). */
+int codec_key_unwrap(const struct key_file *f, const void *passphrase, size_t n, bool in_process,
+		     struct codec_keys **out, struct err *err);
+/* The repository key itself, KEY_LEN bytes, to hand to a server of ours through a pipe; the caller wipes it. */
+int codec_keys_export(const struct codec_keys *k, uint8_t out[KEY_LEN], struct err *err);
+int codec_keys_import(unsigned suite, const uint8_t uuid[UUID_LEN], const uint8_t key[KEY_LEN],
+		      struct codec_keys **out, struct err *err);
+/* HMAC-SHA-256 under a subkey named by purpose ("catalog row", ...), for MACs outside packs; suite 0: SHA-256. */
+int codec_mac(const struct codec_keys *k, const char *purpose, const void *p, size_t n,
+	      uint8_t out[ID_LEN], struct err *err);
+
+/* Contexts for one thread at a time: zstd, cipher, hash.  Cheap to keep, dear to make. */
+struct codec_ctx;
+int codec_ctx_new(const struct codec_keys *k, struct codec_ctx **out,
+		  struct err *err); /* borrows k for its life */
+void codec_ctx_free(struct codec_ctx *ctx);
+DEFINE_CLEANUP(codec_ctx, codec_ctx_free)
+
+/* Content id of n bytes. */
+int codec_id(struct codec_ctx *ctx, const void *p, size_t n, uint8_t out[ID_LEN], struct err *err);
+
+/* Compresses n bytes (1 to OBJECT_PLAIN_MAX) into dst of cap >= n bytes with zstd at level (0: not at all).
+ * Fills *codec and *len; data that does not shrink by at least 1/32 is reported as CODEC_RAW with len = n and dst
+ * left undefined (the caller stores p).  An incompressible chunk is recognised cheaply. */
+int codec_compress(struct codec_ctx *ctx, int level, const void *p, size_t n, void *dst, size_t cap,
+		   enum object_codec *codec, size_t *len, struct err *err);
+
+/* Subkey of one pack; immutable; any thread.  For suite 0 an object without secrets. */
+struct codec_pack_key;
+int codec_pack_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN], uint32_t epoch,
+		       struct codec_pack_key **out, struct err *err);
+void codec_pack_key_free(struct codec_pack_key *pk);
+DEFINE_CLEANUP(codec_pack_key, codec_pack_key_free)
+
+/* Bytes that sealing adds. */
+unsigned codec_overhead(const struct codec_keys *k);
+/* Seals payload (n bytes: plain or compressed as h->codec says) into dst (n + overhead bytes), and completes h: epoch,
+ * stored_len, nonce, xxh3 (of h->xxh3 as the caller gave it for suite 0; zeroed else).  h->type, codec, level, slot,
+ * plain_len, id are the caller's. */
+int codec_seal_record(struct codec_ctx *ctx, const struct codec_pack_key *pk,
+		      struct record_header *h, const void *payload, size_t n, void *dst,
+		      struct err *err);
+/* Opens a stored payload of h->stored_len bytes into dst of h->plain_len bytes and checks tag or XXH3.
+ * ERR_DAMAGED if it does not fit. The content id is not recomputed here: see codec_id. */
+int codec_open_record(struct codec_ctx *ctx, const struct codec_pack_key *pk,
+		      const struct record_header *h, const void *payload, void *dst,
+		      struct err *err);
+
+#endif

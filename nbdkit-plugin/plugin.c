@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * nbdkit plugin: the disks of every restore point as read-only NBD exports; nbdkit-livepoint-plugin(1).
+ *
+ * Life: .config and .config_complete check everything that can be wrong (config.c), nbdkit forks, .after_fork opens
+ * the repository and, for a server of one point, that point.  A connection is a point, a disk and a stream for
+ * read-ahead; the cache of decoded chunks is the repository's and shared by all.
+ *
+ * Invariants:
+ *  1. Before .after_fork there is no thread and no SQLite handle; after it `server` does not change until .cleanup, so
+ *     that callbacks need no lock of ours (PARALLEL).
+ *  2. A server of one point keeps that point pinned from .after_fork to .cleanup.
+ *  3. Multi-conn is advertised only when the export's name can never mean another point.
+ *  4. A read gives all its bytes, verified, or an error; never zeroes for damage.
+ */
+#include "nbdkit-plugin/internal.h"
+
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#include "base/banned.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+static struct {
+	struct repo *repo;
+	struct repo_point *pinned; /* SCOPE_POINT */
+} server;
+
+struct connection {
+	struct repo_point *point;
+	struct repo_disk *disk;
+	struct repo_stream *stream;
+	bool fixed;
+	char description[EXPORT_TEXT_MAX];
+};
+
+/* Log line and error number for the client, in one; returns -1. */
+static int fail(const struct err *err)
+{
+	nbdkit_error("%s", err->text);
+	nbdkit_set_error(err_code_errno(err->code));
+	return -1;
+}
+
+static void log_line(void *opaque, enum log_level level, const char *line)
+{
+	(void)opaque;
+	if (level == LOG_LEVEL_ERROR)
+		nbdkit_error("%s", line);
+	else if (level == LOG_LEVEL_WARNING)
+		nbdkit_error("warning: %s", line);
+	else
+		nbdkit_debug("%s", line);
+}
+
+/* --- the server --- */
+
+static void plugin_load(void)
+{
+	log_set_sink(log_line, NULL, LOG_LEVEL_DEBUG);
+}
+
+static void plugin_unload(void)
+{
+	config_release();
+}
+
+static int plugin_config_complete(void)
+{
+	struct err err = ERR_INIT;
+
+	return config_check(&err) < 0 ? fail(&err) : 0;
+}
+
+static int plugin_get_ready(void)
+{
+	const struct serving *s = &plugin_config.serving;
+
+	nbdkit_debug("repository '%s', %s%s%s", plugin_config.repo,
+		     s->scope == SCOPE_ALL ? "all points" : s->text, s->disk[0] ? "/" : "",
+		     s->disk);
+	return 0;
+}
+
+/* A server of `livepoint export` outlives the command that started it.  nbdkit takes a handed-over socket for a sign of
+ * the opposite and asks the kernel to be ended with its parent (--exit-with-parent); and it must hold no folder. */
+static void detach(void)
+{
+	if (prctl(PR_SET_PDEATHSIG, 0) < 0)
+		nbdkit_error("warning: the server ends with its parent: %m");
+	if (chdir("/") < 0)
+		nbdkit_debug("cannot leave the current folder: %m");
+}
+
+static int plugin_after_fork(void)
+{
+	const struct serving *s = &plugin_config.serving;
+	struct err err = ERR_INIT;
+
+	if (plugin_config.lock_fd >= 0)
+		detach();
+	if (config_open(&server.repo, &err) < 0)
+		return fail(&err);
+	if (s->scope == SCOPE_POINT &&
+	    repo_point_open(server.repo, s->id, &server.pinned, &err) < 0)
+		return fail(&err);
+	return 0;
+}
+
+static void plugin_cleanup(void)
+{
+	if (server.pinned)
+		repo_point_close(server.pinned);
+	if (server.repo)
+		repo_close(server.repo);
+	server.pinned = NULL;
+	server.repo = NULL;
+}
+
+static void plugin_dump(void)
+{
+	printf("livepoint_version=%s\n", PACKAGE_VERSION);
+	printf("livepoint_format=%d\n", FORMAT_VERSION);
+	printf("livepoint_features_incompatible=%#llx\n",
+	       (unsigned long long)FEATURES_INCOMPATIBLE);
+	printf("livepoint_ciphers=none aes-256-gcm\n");
+	printf("livepoint_exports=disks\n");
+	printf("livepoint_writable=no\n");
+}
+
+/* --- exports --- */
+
+static int plugin_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+	struct err err = ERR_INIT;
+
+	(void)readonly;
+	(void)is_tls;
+	return export_list(server.repo, &plugin_config.serving, exports, &err) < 0 ? fail(&err) : 0;
+}
+
+/* Where there is no only disk the name stays empty, and .open says why it is refused. */
+static const char *plugin_default_export(int readonly, int is_tls)
+{
+	struct err err = ERR_INIT;
+	char name[EXPORT_NAME_MAX];
+
+	(void)readonly;
+	(void)is_tls;
+	/* Without point= the name stays empty too, so that the connection is not taken for a lasting one. */
+	if (plugin_config.serving.scope == SCOPE_ALL ||
+	    export_default(server.repo, &plugin_config.serving, name, &err) < 0)
+		return "";
+	return nbdkit_strdup_intern(name);
+}
+
+static const char *plugin_export_description(void *handle)
+{
+	return ((struct connection *)handle)->description;
+}
+
+/* --- a connection --- */
+
+static void connection_free(struct connection *c)
+{
+	if (c->stream)
+		repo_stream_free(c->stream);
+	if (c->disk)
+		repo_disk_close(c->disk);
+	if (c->point)
+		repo_point_close(c->point);
+	free(c);
+}
+DEFINE_CLEANUP(connection, connection_free)
+
+static int connection_open(const char *name, struct connection *c, struct err *err)
+{
+	struct export_target t;
+	int code = export_find(server.repo, &plugin_config.serving, name, &t, err);
+
+	if (code == 0)
+		code = repo_point_open(server.repo, t.id, &c->point, err);
+	if (code == 0)
+		code = repo_disk_open(c->point, t.disk[0] ? t.disk : NULL, &c->disk, err);
+	if (code == 0)
+		code = repo_stream_new(c->disk, &c->stream, err);
+	if (code < 0)
+		return code;
+	c->fixed = t.fixed;
+	export_describe(repo_point_manifest(c->point), repo_disk_info(c->disk), c->description);
+	return 0;
+}
+
+static void *plugin_open(int readonly)
+{
+	cleanup_ptr(connection) c = mem_alloc(sizeof(*c));
+	const char *name = nbdkit_export_name();
+	struct err err = ERR_INIT;
+
+	(void)readonly;
+	if (!name)
+		return NULL;
+	if (!c) {
+		err_nomem(&err, "connection");
+		fail(&err);
+		return NULL;
+	}
+	if (connection_open(name, c, &err) < 0) {
+		fail(&err);
+		return NULL;
+	}
+	return steal_ptr(c);
+}
+
+static void plugin_close(void *handle)
+{
+	connection_free(handle);
+}
+
+static int64_t plugin_get_size(void *handle)
+{
+	struct connection *c = handle;
+
+	return (int64_t)repo_disk_size(c->disk);
+}
+
+static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
+			     uint32_t *maximum)
+{
+	struct connection *c = handle;
+
+	*minimum = 1;
+	*preferred = repo_disk_chunk_size(c->disk);
+	*maximum =
+		UINT32_MAX; /* the largest that nbdkit takes; it has a bound of its own for one request */
+	return 0;
+}
+
+static int plugin_can_write(void *handle)
+{
+	(void)handle;
+	return 0;
+}
+
+static int plugin_can_multi_conn(void *handle)
+{
+	return ((struct connection *)handle)->fixed;
+}
+
+static int plugin_can_extents(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+static int plugin_can_cache(void *handle)
+{
+	(void)handle;
+	return NBDKIT_CACHE_NATIVE;
+}
+
+static int plugin_is_rotational(void *handle)
+{
+	(void)handle;
+	return 0;
+}
+
+static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	struct connection *c = handle;
+	struct err err = ERR_INIT;
+
+	(void)flags;
+	repo_stream_hint(c->stream, offset, count);
+	return repo_disk_read(c->disk, buf, count, offset, &err) < 0 ? fail(&err) : 0;
+}
+
+static int plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	struct connection *c = handle;
+
+	(void)flags;
+	repo_disk_prefetch(c->disk, offset, count);
+	return 0;
+}
+
+struct extents_request {
+	struct nbdkit_extents *out;
+	bool one;
+};
+
+static int add_extent(void *opaque, const struct extent *e, struct err *err)
+{
+	struct extents_request *q = opaque;
+	/* What could not be read at the source is no hole: a copy must run into its error. */
+	uint32_t type = e->kind == EXTENT_HOLE ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
+
+	if (nbdkit_add_extent(q->out, e->start, e->length, type) == -1)
+		return err_set(err, ERR_NOMEM, "cannot list the extent at %llu",
+			       (unsigned long long)e->start);
+	return q->one;
+}
+
+static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+			  struct nbdkit_extents *extents)
+{
+	struct extents_request q = { .out = extents, .one = flags & NBDKIT_FLAG_REQ_ONE };
+	struct connection *c = handle;
+	struct err err = ERR_INIT;
+
+	return repo_disk_extents(c->disk, offset, count, add_extent, &q, &err) < 0 ? fail(&err) : 0;
+}
+
+static struct nbdkit_plugin plugin = {
+	.name = "livepoint",
+	.longname = "Livepoint restore points",
+	.version = PACKAGE_VERSION,
+	.description =
+		"Serves the disks of the restore points in a Livepoint repository, read-only.\n"
+		"Exports are named NAME@TIME/DISK or NAME@latest/DISK.",
+	.magic_config_key = "repo",
+	.config_help =
+		"[repo=]DIR           (required) Folder of the repository.\n"
+		"point=POINT[/DISK]   Serve only this point, or this disk of it.\n"
+		"cache=SIZE           Memory for decoded chunks (default: 256M).\n"
+		"passphrase-file=FILE File with the passphrase of an encrypted repository.\n"
+		"passphrase-fd=N      Read the passphrase from this descriptor.\n"
+		"key-fd=N             Read the repository key (32 bytes) from this descriptor.\n"
+		"lock-fd=N            Keep this descriptor open (for livepoint export).",
+	.load = plugin_load,
+	.unload = plugin_unload,
+	.dump_plugin = plugin_dump,
+	.config = config_parameter,
+	.config_complete = plugin_config_complete,
+	.get_ready = plugin_get_ready,
+	.after_fork = plugin_after_fork,
+	.cleanup = plugin_cleanup,
+	.list_exports = plugin_list_exports,
+	.default_export = plugin_default_export,
+	.export_description = plugin_export_description,
+	.open = plugin_open,
+	.close = plugin_close,
+	.get_size = plugin_get_size,
+	.block_size = plugin_block_size,
+	.can_write = plugin_can_write,
+	.can_multi_conn = plugin_can_multi_conn,
+	.can_extents = plugin_can_extents,
+	.can_cache = plugin_can_cache,
+	.is_rotational = plugin_is_rotational,
+	.pread = plugin_pread,
+	.cache = plugin_cache,
+	.extents = plugin_extents,
+	.errno_is_preserved = 0, /* errors are set by fail() */
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Making a repository.
+ *
+ * 1. livepoint.conf is written last: a folder with it is a whole repository, one without it is none.
+ * 2. A failure half way removes what was made here, and nothing else.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "repo/internal.h"
+
+#include "base/banned.h"
+
+static int refuse_entry(void *opaque, const char *name, struct err *err)
+{
+	const char *path = opaque;
+
+	if (!strcmp(name, "livepoint.conf"))
+		return err_set(err, ERR_EXISTS, "'%s' is a repository already", path);
+	return err_set(err, ERR_EXISTS,
+		       "'%s' is not empty (it has '%s'); give a missing or empty folder", path,
+		       name);
+}
+
+/* 1 if the folder was made here, 0 if it was there and empty. */
+static int make_folder(const char *path, struct err *err)
+{
+	int made = dir_make(path, 0700, "repo.init.folder", err);
+	int r;
+
+	if (made < 0)
+		return made;
+	if (made)
+		return 1;
+	r = dir_each(path, refuse_entry, (void *)path, err);
+	if (r < 0)
+		return r;
+	if (chmod(path, 0700) < 0)
+		return err_set_errno(err, ERR_IO, errno, "cannot set the mode of '%s'", path);
+	return 0;
+}
+
+static int make_key(const char *path, const struct repo_init_spec *spec, const struct conf *conf,
+		    struct err *err)
+{
+	cleanup_ptr(codec_keys) keys = NULL;
+	cleanup_free char *file = NULL;
+	struct key_file f;
+	uint8_t bytes[KEY_FILE_LEN], random[8];
+	char hex[17];
+	int r = codec_keys_generate(conf->suite, conf->uuid, &keys, err);
+
+	if (r == 0)
+		r = codec_key_wrap(keys, spec->passphrase, spec->passphrase_len, "first",
+				   conf->kdf_n, conf->kdf_r, conf->kdf_p, &f, err);
+	if (r < 0)
+		return r;
+	key_file_encode(&f, bytes);
+	random_bytes(random, sizeof(random));
+	hex_encode(hex, random, sizeof(random));
+	file = str_printf("%s/keys/%s.key", path, hex);
+	if (!file)
+		return err_nomem(err, "path of a key");
+	return file_write_all(file, bytes, sizeof(bytes), 0600, false, "repo.init.key", err);
+}
+
+static int make_parts(const char *path, const struct repo_init_spec *spec, struct conf *conf,
+		      struct err *err)
+{
+	cleanup_free char *catalog = str_printf("%s/catalog.sqlite", path);
+	cleanup_free char *file = str_printf("%s/livepoint.conf", path);
+	cleanup_buf struct buf text = BUF_INIT;
+	int r;
+
+	if (!catalog || !file)
+		return err_nomem(err, "path of the catalog");
+	r = store_make_folders(path, err);
+	if (r == 0 && conf->suite)
+		r = make_key(path, spec, conf, err);
+	if (r == 0)
+		r = catalog_create(catalog, conf->uuid, err);
+	if (r == 0)
+		r = dir_sync(path, "repo.init.dirsync", err);
+	if (r == 0)
+		r = conf_encode(conf, &text, err);
+	if (r == 0)
+		r = file_write_all(file, text.data, text.len, 0600, false, "repo.init.conf", err);
+	return r;
+}
+
+static int remove_name(void *opaque, const char *name, struct err *err)
+{
+	cleanup_free char *path = str_printf("%s/%s", (const char *)opaque, name);
+	struct stat st;
+
+	if (!path)
+		return err_nomem(err, "path");
+	if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		(void)dir_remove_flat(path, NULL, NULL);
+	else
+		(void)file_unlink(path, NULL, NULL);
+	return 0;
+}
+
+/* The folder was missing or empty, so everything in it is ours. */
+static void undo(const char *path, bool made)
+{
+	(void)dir_each(path, remove_name, (void *)path, NULL);
+	if (made)
+		(void)dir_remove_flat(path, NULL, NULL);
+}
+
+static int sync_parent(const char *path, struct err *err)
+{
+	cleanup_free char *copy = str_dup(path);
+
+	if (!copy)
+		return err_nomem(err, "path");
+	return dir_sync(dirname(copy), "repo.init.parent-sync", err);
+}
+
+static int check_spec(const struct repo_init_spec *spec, struct conf *conf, struct err *err)
+{
+	const struct codec_suite *suite = codec_suite_find(spec->suite);
+
+	if (!suite)
+		return err_set(err, ERR_INVALID, "cipher suite %u is unknown", spec->suite);
+	if (suite->keyed && !spec->passphrase_len)
+		return err_set(err, ERR_KEY, "an encrypted repository needs a passphrase");
+	random_bytes(conf->uuid, UUID_LEN);
+	conf->suite = suite->number;
+	conf->chunk_size = spec->chunk_size ? spec->chunk_size : CHUNK_SIZE_DEFAULT;
+	conf->leaf_chunks = LEAF_CHUNKS;
+	conf->compression = spec->compression < 0 ? COMPRESSION_DEFAULT :
+						    (enum compression)spec->compression;
+	conf->created = time_now();
+	if (suite->keyed) {
+		conf->kdf_n = spec->kdf_n ? spec->kdf_n : 65536;
+		conf->kdf_r = 8;
+		conf->kdf_p = 1;
+	}
+	if (conf->chunk_size < CHUNK_SIZE_MIN || conf->chunk_size > CHUNK_SIZE_MAX ||
+	    (conf->chunk_size & (conf->chunk_size - 1)))
+		return err_set(err, ERR_INVALID, "chunk size %u is no power of two from 4K to 4M",
+			       conf->chunk_size);
+	return 0;
+}
+
+int repo_init(const char *path, const struct repo_init_spec *spec, struct err *err)
+{
+	struct conf conf = { 0 };
+	int made, r = check_spec(spec, &conf, err);
+
+	if (r < 0)
+		return r;
+	made = make_folder(path, err);
+	if (made < 0)
+		return err_object(err, "%s", path);
+	r = make_parts(path, spec, &conf, err);
+	if (r == 0)
+		r = sync_parent(path, err);
+	if (r < 0) {
+		undo(path, made);
+		err_object(err, "%s", path);
+		return err_prefix(err, "cannot make a repository in '%s'", path);
+	}
+	return 0;
+}

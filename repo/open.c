@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Opening a repository: livepoint.conf, keys, catalog connections, readers, the pool.
+ *
+ * 1. Nothing here makes a thread before repo_start().
+ * 2. Catalog connections and readers are kept in small free lists: one thread at a time uses one.
+ * 3. An encrypted repository without its key has a store that can look at footers, and `locked` is true.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "repo/internal.h"
+
+#include "base/banned.h"
+
+static int read_conf(const char *path, struct conf *conf, struct err *err)
+{
+	cleanup_free char *file = str_printf("%s/livepoint.conf", path);
+	cleanup_buf struct buf text = BUF_INIT;
+	struct stat st;
+	int r;
+
+	if (!file)
+		return err_nomem(err, "path of livepoint.conf");
+	if (stat(path, &st) < 0)
+		return err_set(err, ERR_NO_REPO, "no repository at '%s': %s", path,
+			       strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, ERR_NO_REPO, "'%s' is not a repository: not a folder", path);
+	r = file_read_all(file, CONF_MAX, &text, err);
+	if (r == ERR_NOT_FOUND)
+		return err_set(
+			err, ERR_NO_REPO,
+			"'%s' is not a repository: it has no livepoint.conf; make one with 'livepoint init'",
+			path);
+	if (r == 0)
+		r = conf_decode(text.data, text.len, conf, err);
+	return r < 0 ? err_prefix(err, "'%s'", file) : 0;
+}
+
+static int open_store(struct repo *r, struct err *err)
+{
+	struct store_spec spec = {
+		.path = r->path,
+		.keys = r->keys,
+		.footer_cache = r->mode == REPO_WRITE ? FOOTER_CACHE_WRITE : FOOTER_CACHE_READ,
+	};
+
+	store_close(r->store);
+	r->store = NULL;
+	return store_open(&spec, &r->store, err);
+}
+
+/* Can a lease be taken here? */
+static bool may_write(const struct repo *r)
+{
+	cleanup_free char *catalog = str_printf("%s/catalog.sqlite", r->path);
+	cleanup_free char *locks = str_printf("%s/locks", r->path);
+
+	return catalog && locks && access(catalog, W_OK) == 0 && access(locks, W_OK) == 0 &&
+	       access(r->path, W_OK) == 0 && !path_is_readonly_fs(r->path);
+}
+
+static int open_parts(struct repo *r, struct err *err)
+{
+	struct catalog *c;
+	int ret = read_conf(r->path, &r->conf, err);
+
+	if (ret < 0)
+		return err_object(err, "%s", r->path);
+	r->locked = r->conf.suite != 0;
+	ret = codec_keys_plain(r->conf.uuid, &r->keys, err);
+	if (ret == 0)
+		ret = open_store(r, err);
+	if (ret < 0)
+		return ret;
+	r->pinnable = may_write(r);
+	if (r->mode == REPO_WRITE && !r->pinnable)
+		return err_set(err, ERR_READONLY,
+			       "repository '%s' cannot be written (read-only, or no permission)",
+			       r->path);
+	/* Proves that the catalog can be opened, and keeps the connection. */
+	ret = repo_catalog_get(r, &c, err);
+	if (ret < 0)
+		return ret;
+	repo_catalog_put(r, c);
+	return 0;
+}
+
+int repo_open(const char *path, enum repo_mode mode, struct repo **out, struct err *err)
+{
+	struct repo *r = mem_alloc(sizeof(*r));
+	int ret;
+
+	if (!r)
+		return err_nomem(err, "repository");
+	r->mode = mode;
+	r->lease_fd = -1;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_mutex_init(&r->lease_lock, NULL);
+	r->path = realpath(path, NULL);
+	if (!r->path)
+		ret = err_set(err, ERR_NO_REPO, "no repository at '%s': %s", path, strerror(errno));
+	else
+		ret = open_parts(r, err);
+	if (ret < 0) {
+		repo_close(r);
+		return ret;
+	}
+	*out = r;
+	return 0;
+}
+
+static void end_lease(struct repo *r)
+{
+	struct catalog *c;
+
+	if (!r->lease_token)
+		return;
+	if (repo_catalog_get(r, &c, NULL) == 0) {
+		/* If it fails the lease is dead anyway, and the next sweep removes it. */
+		(void)catalog_lease_end(c, r->lease_token, NULL);
+		repo_catalog_put(r, c);
+		(void)store_lock_remove(r->store, r->lease_name, NULL);
+	}
+	base_cleanup_fd(&r->lease_fd);
+}
+
+void repo_close(struct repo *r)
+{
+	if (!r)
+		return;
+	pool_free(r->pool);
+	end_lease(r);
+	while (r->nreaders)
+		store_reader_free(r->readers[--r->nreaders]);
+	while (r->ncatalogs)
+		catalog_close(r->catalogs[--r->ncatalogs]);
+	cache_free(r->chunks);
+	cache_free(r->map);
+	store_close(r->store);
+	codec_keys_free(r->keys);
+	pthread_mutex_destroy(&r->lock);
+	pthread_mutex_destroy(&r->lease_lock);
+	free(r->path);
+	free(r);
+}
+
+const struct conf *repo_conf(const struct repo *r)
+{
+	return &r->conf;
+}
+
+const char *repo_path(const struct repo *r)
+{
+	return r->path;
+}
+
+bool repo_is_pinnable(const struct repo *r)
+{
+	return r->pinnable;
+}
+
+bool repo_is_locked(const struct repo *r)
+{
+	return r->locked;
+}
+
+int repo_need_key(const struct repo *r, struct err *err)
+{
+	if (!r->locked)
+		return 0;
+	err_set(err, ERR_KEY,
+		"repository '%s' is encrypted and no passphrase was given (LIVEPOINT_PASSPHRASE_FILE, --passphrase-file)",
+		r->path);
+	err_object(err, "%s", r->path);
+	return ERR_KEY;
+}
+
+/* --- keys --- */
+
+struct unlock {
+	struct repo *repo;
+	const void *passphrase;
+	size_t n;
+	bool in_process;
+	unsigned tried;
+	struct codec_keys *keys;
+};
+
+static int unlock_file(void *opaque, const char *name, struct err *err)
+{
+	struct unlock *u = opaque;
+	cleanup_free char *path = NULL;
+	cleanup_buf struct buf bytes = BUF_INIT;
+	struct key_file f;
+	int r;
+
+	if (!str_ends(name, ".key"))
+		return 0;
+	path = str_printf("%s/keys/%s", u->repo->path, name);
+	if (!path)
+		return err_nomem(err, "path of a key");
+	r = file_read_all(path, KEY_FILE_LEN, &bytes, err);
+	if (r == 0)
+		r = key_file_decode(bytes.data, bytes.len, &f, err);
+	if (r == 0 && memcmp(f.uuid, u->repo->conf.uuid, UUID_LEN) != 0)
+		r = err_set(err, ERR_DAMAGED, "is the key of another repository");
+	if (r < 0) {
+		/* One bad key file must not lock out the others. */
+		log_warning("key file '%s' cannot be used: %s", path, err ? err->text : "");
+		err_clear(err);
+		return 0;
+	}
+	u->tried++;
+	r = codec_key_unwrap(&f, u->passphrase, u->n, u->in_process, &u->keys, err);
+	if (r == ERR_KEY) {
+		err_clear(err);
+		return 0;
+	}
+	return r < 0 ? r : 1;
+}
+
+static int use_keys(struct repo *r, struct codec_keys *keys, struct err *err)
+{
+	struct codec_keys *old = r->keys;
+	int ret;
+
+	if (codec_keys_suite(keys)->number != r->conf.suite) {
+		codec_keys_free(keys);
+		return err_set(err, ERR_DAMAGED,
+			       "key and repository '%s' have different cipher suites", r->path);
+	}
+	while (r->nreaders)
+		store_reader_free(r->readers[--r->nreaders]);
+	store_close(r->store);
+	r->store = NULL;
+	r->keys = keys;
+	codec_keys_free(old);
+	ret = open_store(r, err);
+	if (ret == 0)
+		r->locked = false;
+	return ret;
+}
+
+int repo_unlock(struct repo *r, const void *passphrase, size_t n, bool in_process, struct err *err)
+{
+	struct err local = ERR_INIT;
+	struct unlock u = { .repo = r, .passphrase = passphrase, .n = n, .in_process = in_process };
+	cleanup_free char *keys = str_printf("%s/keys", r->path);
+	int ret;
+
+	if (!err)
+		err = &local;
+	if (!r->locked)
+		return 0;
+	if (!keys)
+		return err_nomem(err, "path of the keys");
+	ret = dir_each(keys, unlock_file, &u, err);
+	if (ret < 0)
+		return ret;
+	if (!u.keys) {
+		err_set(err, ERR_KEY,
+			u.tried ? "wrong passphrase for repository '%s'" :
+				  "repository '%s' has no usable file in keys/",
+			r->path);
+		return err_object(err, "%s", r->path);
+	}
+	return use_keys(r, u.keys, err);
+}
+
+int repo_unlock_raw(struct repo *r, const uint8_t key[KEY_LEN], struct err *err)
+{
+	struct codec_keys *keys;
+	int ret;
+
+	if (!r->locked)
+		return 0;
+	ret = codec_keys_import(r->conf.suite, r->conf.uuid, key, &keys, err);
+	return ret < 0 ? ret : use_keys(r, keys, err);
+}
+
+int repo_export_key(const struct repo *r, uint8_t out[KEY_LEN], struct err *err)
+{
+	int ret = repo_need_key(r, err);
+
+	return ret < 0 ? ret : codec_keys_export(r->keys, out, err);
+}
+
+/* --- starting --- */
+
+void *repo_worker_make(void *opaque)
+{
+	struct repo *r = opaque;
+	struct repo_worker *w = mem_alloc(sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->plain = mem_realloc_array(NULL, r->conf.chunk_size, 1);
+	if (!w->plain || store_reader_new(r->store, &w->reader, NULL) < 0) {
+		free(w->plain);
+		free(w);
+		return NULL;
+	}
+	return w;
+}
+
+void repo_worker_drop(void *ctx)
+{
+	struct repo_worker *w = ctx;
+
+	if (!w)
+		return;
+	store_reader_free(w->reader);
+	free(w->plain);
+	free(w);
+}
+
+int repo_start(struct repo *r, uint64_t cache, uint32_t threads, struct err *err)
+{
+	struct pool_ctx_ops ops = { .make = repo_worker_make,
+				    .drop = repo_worker_drop,
+				    .opaque = r };
+	int ret;
+
+	if (r->started)
+		return 0;
+	ret = cache_new(cache ? cache : CHUNK_CACHE_DEFAULT, &r->chunks, err);
+	if (ret == 0)
+		ret = cache_new(MAP_CACHE, &r->map, err);
+	if (ret < 0)
+		return ret;
+	if (threads == 0)
+		threads = pool_default_threads();
+	else if (threads == REPO_SERIAL)
+		threads = 0;
+	ret = pool_new(threads, &ops, &r->pool, err);
+	r->started = ret == 0;
+	return ret;
+}
+
+/* --- free lists --- */
+
+int repo_catalog_get(struct repo *r, struct catalog **out, struct err *err)
+{
+	cleanup_free char *path = NULL;
+	struct catalog *c = NULL;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->ncatalogs)
+		c = r->catalogs[--r->ncatalogs];
+	pthread_mutex_unlock(&r->lock);
+	if (c) {
+		*out = c;
+		return 0;
+	}
+	path = str_printf("%s/catalog.sqlite", r->path);
+	if (!path)
+		return err_nomem(err, "path of the catalog");
+	return catalog_open(path, r->pinnable ? CATALOG_READ_WRITE : CATALOG_READ_ONLY,
+			    r->conf.uuid, out, err);
+}
+
+void repo_catalog_put(struct repo *r, struct catalog *c)
+{
+	pthread_mutex_lock(&r->lock);
+	if (r->ncatalogs < ARRAY_SIZE(r->catalogs)) {
+		r->catalogs[r->ncatalogs++] = c;
+		c = NULL;
+	}
+	pthread_mutex_unlock(&r->lock);
+	catalog_close(c);
+}
+
+int repo_reader_get(struct repo *r, struct store_reader **out, struct err *err)
+{
+	struct store_reader *reader = NULL;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->nreaders)
+		reader = r->readers[--r->nreaders];
+	pthread_mutex_unlock(&r->lock);
+	if (reader) {
+		*out = reader;
+		return 0;
+	}
+	return store_reader_new(r->store, out, err);
+}
+
+void repo_reader_put(struct repo *r, struct store_reader *reader)
+{
+	pthread_mutex_lock(&r->lock);
+	if (r->nreaders < ARRAY_SIZE(r->readers)) {
+		r->readers[r->nreaders++] = reader;
+		reader = NULL;
+	}
+	pthread_mutex_unlock(&r->lock);
+	store_reader_free(reader);
+}
+
+void repo_lease_describe(struct lease *l, enum lease_kind kind, const char *name)
+{
+	cleanup_buf struct buf boot = BUF_INIT;
+	struct utsname u;
+
+	l->kind = kind;
+	str_copy(l->name, sizeof(l->name), name);
+	if (uname(&u) == 0)
+		str_copy(l->host, sizeof(l->host), u.nodename);
+	l->pid = getpid();
+	l->start_ticks = proc_start_ticks(getpid());
+	l->since = time_now();
+	if (file_read_all("/proc/sys/kernel/random/boot_id", 256, &boot, NULL) == 0 &&
+	    boot.len >= 36) {
+		buf_str(&boot)[0] ? str_copy(l->boot_id, 37, buf_str(&boot)) : false;
+	}
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A write session from its lease to its publication.  The steps I1 to I11 of the protocol are named where they happen.
+ *
+ * 1. Nothing is listed before it is durable: packs are synced, read back, renamed and their folders synced before the
+ *    transaction that makes them live.
+ * 2. After ERR_UNKNOWN from that transaction the session looks for its point and removes nothing.
+ * 3. However a session ends, the repository is left so that the next one needs no help: either it cleans up here, or
+ *    the sweep does.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "repo/internal.h"
+
+#include "base/banned.h"
+
+#define PROGRAM "livepoint " PACKAGE_VERSION
+
+static void session_free(struct repo_session *s)
+{
+	disk_discard(s);
+	if (s->finishing) {
+		(void)session_collect(s, true, NULL);
+		queue_free(s->finishing);
+	}
+	session_jobs_free(s);
+	while (s->finished) {
+		struct finish_job *f = s->finished;
+
+		s->finished = f->next;
+		store_writer_free(f->writer);
+		free(f);
+	}
+	session_done_clear(s);
+	store_writer_free(s->data);
+	store_writer_free(s->map);
+	map_release(&s->disk.map);
+	repo_disk_close(s->disk.parent);
+	free(s->disk.source);
+	for (size_t i = 0; i < s->ndisks; i++)
+		free(s->disks[i].source);
+	free(s->disks);
+	id_table_release(&s->ids);
+	slot_set_release(&s->reused);
+	pack_list_release(&s->usable.packs);
+	pthread_rwlock_destroy(&s->usable.lock);
+	free(s->usable.own);
+	free(s->segments);
+	store_index_free(s->index);
+	repo_point_close(s->parent);
+	if (s->reader)
+		repo_reader_put(s->repo, s->reader);
+	if (s->catalog)
+		repo_catalog_put(s->repo, s->catalog);
+	base_cleanup_fd(&s->lease_fd);
+	free(s);
+}
+
+/* --- beginning --- */
+
+/* Packs newer than the catalog mean that an older catalog was put back: publishing would use their numbers again. */
+static int check_generation(struct repo_session *s, struct err *err)
+{
+	struct catalog_totals t;
+	cleanup_free uint64_t *numbers = NULL;
+	size_t count = 0;
+	int r = catalog_totals(s->catalog, &t, err);
+
+	if (r == 0)
+		r = store_packs_list(s->repo->store, &numbers, &count, err);
+	if (r == ERR_DAMAGED) {
+		/* A stray file says nothing about generations; verify names it too. */
+		log_warning("%s", err->text);
+		err_clear(err);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (count && numbers[count - 1] >= t.next_pack)
+		return err_set(err, ERR_DAMAGED,
+			       "pack %012" PRIx64
+			       " is newer than the catalog of '%s': an older catalog was put back; "
+			       "put the right one back, nothing was changed",
+			       numbers[count - 1], s->repo->path);
+	return 0;
+}
+
+static int lease_try(struct repo_session *s, const struct session_spec *spec, const uint8_t *since,
+		     struct point_row *parent, struct err *err)
+{
+	struct lease holder = { 0 };
+	int r = sweep_with(s->repo, s->catalog, err);
+
+	if (r < 0)
+		return r;
+	repo_lease_describe(&s->lease, LEASE_INGEST, spec->name);
+	r = store_lock_make(s->repo->store, s->lease.lock_name, &s->lease_fd, err); /* I1 */
+	if (r < 0)
+		return r;
+	r = catalog_session_begin(s->catalog, &s->lease, since, &s->usable.packs, &s->has_parent,
+				  parent, &holder, err); /* I2 */
+	if (r < 0) {
+		(void)store_lock_remove(s->repo->store, s->lease.lock_name, NULL);
+		base_cleanup_fd(&s->lease_fd);
+		s->lease_fd = -1;
+		s->lease.token = 0;
+	}
+	return r;
+}
+
+static int lease_take(struct repo_session *s, const struct session_spec *spec, const uint8_t *since,
+		      struct point_row *parent, struct err *err)
+{
+	uint64_t until = time_mono_ns() + (uint64_t)spec->wait_seconds * 1000000000u;
+	int r;
+
+	for (;;) {
+		r = lease_try(s, spec, since, parent, err);
+		if (r != ERR_LOCKED || time_mono_ns() >= until)
+			return r;
+		r = session_stopped(s, err);
+		if (r < 0)
+			return r;
+		time_sleep_ms(200);
+		err_clear(err);
+	}
+}
+
+static int open_index(struct repo_session *s, struct err *err)
+{
+	struct err local = ERR_INIT;
+	int r = store_index_new(s->repo->store, &s->index, err);
+
+	if (r == 0)
+		r = catalog_segments(s->catalog, &s->segments, &s->nsegments, err);
+	for (size_t i = 0; i < s->nsegments && r == 0; i++) {
+		if (store_index_add(s->index, s->segments[i].number, &local) == 0)
+			continue;
+		/* Derived data: what it knew is stored again, if it comes again. */
+		log_warning("%s; its chunks may be stored twice", local.text);
+		err_clear(&local);
+	}
+	return r;
+}
+
+static int begin_parts(struct repo_session *s, const struct session_spec *spec, struct err *err)
+{
+	struct point_row parent = { 0 };
+	struct repo_spec since = { 0 };
+	int r = 0;
+
+	if (spec->since && !spec->full) {
+		r = repo_resolve(s->repo, spec->since, &since, err);
+		s->differential = true;
+	}
+	if (r == 0)
+		r = lease_take(s, spec, s->differential ? since.row.id : NULL, &parent, err);
+	repo_spec_release(&since);
+	if (r < 0)
+		return r;
+	if (spec->full)
+		s->has_parent = false;
+	if (s->has_parent)
+		memcpy(s->parent_id, parent.id, POINT_ID_LEN);
+	point_row_release(&parent);
+	for (size_t i = 0; i < s->usable.packs.count; i++)
+		s->usable.any_damaged |= s->usable.packs.rows[i].damaged.nbytes != 0;
+	r = store_stage_begin(s->repo->store, s->lease.token, &s->stage, err); /* I3 */
+	if (r == 0)
+		r = check_generation(s, err);
+	if (r == 0)
+		r = open_index(s, err);
+	if (r == 0)
+		r = id_table_init(&s->ids, err);
+	if (r == 0)
+		r = session_jobs_make(s, err);
+	if (r == 0)
+		r = queue_new(s->repo->pool, FINISH_DEPTH, &s->finishing, err);
+	if (r == 0 && s->has_parent)
+		r = repo_point_open(s->repo, s->parent_id, &s->parent, err);
+	return r;
+}
+
+static int check_begin(struct repo *r, const struct session_spec *spec, struct err *err)
+{
+	int ret = repo_need_key(r, err);
+
+	if (ret < 0)
+		return ret;
+	if (!name_valid(spec->name)) {
+		err_set(err, ERR_INVALID,
+			"'%.140s' is no NAME (1 to 128 of A-Z a-z 0-9 . _ -, not starting with . or -)",
+			spec->name);
+		return err_object(err, "%.140s", spec->name);
+	}
+	if (r->mode != REPO_WRITE || !r->started)
+		return err_set(err, ERR_INTERNAL, "the repository is not open for writing");
+	return 0;
+}
+
+int repo_session_begin(struct repo *r, const struct session_spec *spec, struct repo_session **out,
+		       struct err *err)
+{
+	struct err local = ERR_INIT;
+	struct repo_session *s;
+	int ret;
+
+	if (!err)
+		err = &local;
+	ret = check_begin(r, spec, err);
+	if (ret < 0)
+		return ret;
+	s = mem_alloc(sizeof(*s));
+	if (!s)
+		return err_nomem(err, "session");
+	s->repo = r;
+	s->lease_fd = -1;
+	s->stop = spec->stop;
+	s->level = compression_level(spec->compression < 0 ? r->conf.compression :
+							     (enum compression)spec->compression);
+	s->checkpoint_ns = time_mono_ns();
+	pthread_rwlock_init(&s->usable.lock, NULL);
+	ret = repo_catalog_get(r, &s->catalog, err);
+	if (ret == 0)
+		ret = repo_reader_get(r, &s->reader, err);
+	if (ret == 0)
+		ret = begin_parts(s, spec, err);
+	if (ret < 0) {
+		s->failed = true;
+		repo_session_abort(s);
+		return ret;
+	}
+	*out = s;
+	return 0;
+}
+
+struct repo_point *repo_session_parent(struct repo_session *s)
+{
+	return s->parent;
+}
+
+void repo_session_counters(const struct repo_session *s, struct session_result *result)
+{
+	*result = s->counters;
+	if (s->data)
+		result->stored += store_writer_bytes(s->data);
+	if (s->map)
+		result->stored += store_writer_bytes(s->map);
+}
+
+/* --- ending --- */
+
+/* After the lease is gone: folder and lock file (I11). */
+static void end_files(struct repo_session *s)
+{
+	struct err err = ERR_INIT;
+
+	if (s->stage && store_stage_end(s->stage, &err) < 0)
+		log_warning("%s; the next session removes it", err.text);
+	s->stage = NULL;
+	if (s->lease_fd >= 0)
+		(void)store_lock_remove(s->repo->store, s->lease.lock_name, NULL);
+}
+
+void repo_session_abort(struct repo_session *s)
+{
+	struct err err = ERR_INIT;
+
+	if (!s)
+		return;
+	disk_discard(s);
+	/* Finished packs are kept for the next session, if nothing was wrong with this one. */
+	if (!s->failed && s->finishing && session_collect(s, true, &err) == 0 && s->nfinished_data)
+		(void)session_checkpoint(s, &err);
+	else if (s->finishing)
+		(void)session_collect(s, true, &err);
+	/* Rows `writing` and renamed files go the sweep's way: lease first. */
+	if (s->lease.token && catalog_lease_end(s->catalog, s->lease.token, &err) == 0) {
+		end_files(s);
+		(void)sweep_with(s->repo, s->catalog, &err);
+	} else if (s->stage) {
+		store_stage_abandon(s->stage);
+	}
+	session_free(s);
+}
+
+static int manifest_fill(struct repo_session *s, const struct publish_spec *spec,
+			 struct manifest *m, struct err *err)
+{
+	struct session_result now;
+	int r;
+
+	memset(m, 0, sizeof(*m));
+	memcpy(m->uuid, s->repo->conf.uuid, UUID_LEN);
+	str_copy(m->name, sizeof(m->name), s->lease.name);
+	m->time = spec->time ? spec->time : time_now();
+	m->kind = !s->has_parent  ? POINT_FULL :
+		  s->differential ? POINT_DIFFERENTIAL :
+				    POINT_INCREMENTAL;
+	m->has_parent = s->has_parent;
+	if (s->has_parent)
+		memcpy(m->parent, s->parent_id, POINT_ID_LEN);
+	m->consistency = spec->consistency ? spec->consistency : CONSISTENCY_CRASH;
+	repo_session_counters(s, &now);
+	m->stored = now.stored;
+	m->program = (char *)PROGRAM;
+	m->disks = s->disks;
+	m->ndisks = s->ndisks;
+	m->labels = (struct manifest_label *)spec->labels;
+	m->nlabels = spec->nlabels;
+	r = catalog_reserve(s->catalog, s->lease.token, m->name, &m->time, &m->sequence,
+			    &m->generation, err);
+	return r;
+}
+
+/* Everything durable; then the one transaction (I5 to I10). */
+static int commit(struct repo_session *s, const struct manifest *m, const struct object_ref *ref,
+		  struct err *err)
+{
+	cleanup_free struct pack_done *packs = NULL;
+	struct session_done done;
+	int r = session_rotate(s, PACK_DATA, err);
+
+	if (r == 0)
+		r = session_rotate(s, PACK_MAP, err);
+	if (r == 0)
+		r = session_collect(s, true, err);
+	if (r == 0)
+		r = session_rename(s, true, err); /* I6, I7 */
+	if (r == 0)
+		r = session_done_fill(s, &done, &packs, err); /* I8 */
+	if (r == 0)
+		r = session_stopped(s, err);
+	if (r == 0)
+		r = catalog_publish(s->catalog, s->lease.token, &done, s->reused.packs,
+				    slot_set_compact(&s->reused), ref->id, ref, m, err); /* I10 */
+	return r;
+}
+
+/* COMMIT returned an error: a new connection tells what happened. */
+static int look_again(struct repo_session *s, const uint8_t *id, struct err *err)
+{
+	struct point_row row = { 0 };
+	struct catalog *c;
+	cleanup_free char *path = str_printf("%s/catalog.sqlite", s->repo->path);
+	struct err second = ERR_INIT;
+	int r;
+
+	if (!path)
+		return ERR_UNKNOWN;
+	catalog_close(s->catalog);
+	s->catalog = NULL;
+	r = catalog_open(path, CATALOG_READ_WRITE, s->repo->conf.uuid, &c, &second);
+	if (r < 0)
+		return ERR_UNKNOWN;
+	r = catalog_point_by_id(c, id, &row, &second);
+	if (r == 0) {
+		point_row_release(&row);
+		log_warning("the commit reported an error (%s), but the restore point is there",
+			    err ? err->text : "");
+		err_clear(err);
+	} else {
+		r = r == ERR_NOT_FOUND ? err_recode(err, ERR_IO) : ERR_UNKNOWN;
+	}
+	s->catalog = c;
+	return r;
+}
+
+int repo_session_publish(struct repo_session *s, const struct publish_spec *spec,
+			 struct session_result *result, struct err *err)
+{
+	struct err local = ERR_INIT;
+	cleanup_buf struct buf bytes = BUF_INIT;
+	struct object_ref ref = { 0 };
+	struct manifest m;
+	int r = 0;
+
+	if (!err)
+		err = &local;
+	if (s->failed || s->disk.open)
+		r = err_set(err, ERR_INTERNAL,
+			    "the session has failed before or a disk is not ended");
+	if (r == 0)
+		r = session_merge_index(s, err);
+	if (r == 0)
+		r = manifest_fill(s, spec, &m, err);
+	if (r == 0)
+		r = manifest_encode(&m, &bytes, err);
+	if (r == 0)
+		r = session_object(s, OBJECT_MANIFEST, bytes.data, bytes.len, &ref, err);
+	if (r == 0)
+		r = commit(s, &m, &ref, err);
+	if (r == ERR_UNKNOWN)
+		r = look_again(s, ref.id, err);
+	if (r == ERR_UNKNOWN) {
+		/* Nothing is removed: only a sweep, from the committed state, may. */
+		if (s->stage)
+			store_stage_abandon(s->stage);
+		s->stage = NULL;
+		s->lease.token = 0;
+		session_free(s);
+		return r;
+	}
+	if (r < 0) {
+		s->failed = r != ERR_INTERRUPTED && r != ERR_TERMINATED;
+		repo_session_abort(s);
+		return r;
+	}
+	repo_session_counters(s, result);
+	memcpy(result->id, ref.id, POINT_ID_LEN);
+	repo_point_text(&m, result->point);
+	end_files(s);
+	session_free(s);
+	return 0;
+}

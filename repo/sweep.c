@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Removing what dead sessions left (S1 to S5 of the protocol).
+ *
+ * 1. Dead is who does not hold the lock of its lease.  Nothing else counts: no clock, no pid.
+ * 2. Order: lease, staging folder, files of rows `writing`, sync of their folders, rows, lock file.  After the lease the
+ *    session cannot publish; after the folder it cannot rename; what it had renamed goes with its rows.
+ * 3. Everything can be done twice and by several at once.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "repo/internal.h"
+
+#include "base/banned.h"
+
+static int sweep_files(struct repo *r, struct catalog *c, uint64_t token, struct err *err)
+{
+	cleanup_free uint64_t *packs = NULL, *segments = NULL;
+	size_t npacks = 0, nsegments = 0;
+	int ret = catalog_writing(c, token, &packs, &npacks, &segments, &nsegments, err);
+
+	for (size_t i = 0; i < npacks && ret == 0; i++) {
+		ret = store_pack_remove(r->store, packs[i], err);
+		if (ret == 1)
+			ret = store_pack_folder_sync(r->store, packs[i], err);
+	}
+	for (size_t i = 0; i < nsegments && ret >= 0; i++)
+		ret = store_segment_remove(r->store, segments[i], err);
+	return ret < 0 ? ret : 0;
+}
+
+/* S2 to S5 for a token whose lease is gone. */
+static int sweep_token(struct repo *r, struct catalog *c, uint64_t token, struct err *err)
+{
+	int ret = store_stage_remove(r->store, token, err);
+
+	if (ret >= 0)
+		ret = sweep_files(r, c, token, err);
+	if (ret >= 0)
+		ret = catalog_writing_delete(c, token, err);
+	return ret < 0 ? err_prefix(err, "sweep of session %" PRIu64, token) : 0;
+}
+
+static int sweep_leases(struct repo *r, struct catalog *c, struct err *err)
+{
+	cleanup_free struct lease *leases = NULL;
+	size_t count = 0;
+	int ret = catalog_leases(c, &leases, &count, err);
+
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		ret = store_lock_held(r->store, leases[i].lock_name, err);
+		if (ret) {
+			ret = ret < 0 ? ret : 0;
+			continue;
+		}
+		log_info("sweeping session %" PRIu64 " of process %" PRId64
+			 " on '%s', which has ended",
+			 leases[i].token, leases[i].pid, leases[i].host);
+		ret = catalog_lease_end(c, leases[i].token, err);
+		if (ret == 0)
+			ret = sweep_token(r, c, leases[i].token, err);
+		if (ret == 0)
+			ret = store_lock_remove(r->store, leases[i].lock_name, err);
+	}
+	return ret;
+}
+
+struct token_list {
+	uint64_t *tokens;
+	size_t count;
+};
+
+static int add_token(void *opaque, uint64_t token, struct err *err)
+{
+	struct token_list *l = opaque;
+	uint64_t *p = mem_realloc_array(l->tokens, l->count + 1, sizeof(*p));
+
+	if (!p)
+		return err_nomem(err, "list of sessions");
+	l->tokens = p;
+	p[l->count++] = token;
+	return 0;
+}
+
+/* Traces whose lease is gone already.  The folders are listed before the leases are: a folder is made after its lease. */
+static int sweep_orphans(struct repo *r, struct catalog *c, struct err *err)
+{
+	struct token_list stages = { 0 };
+	cleanup_free uint64_t *writing = NULL;
+	cleanup_free struct lease *leases = NULL;
+	size_t nwriting = 0, nleases = 0;
+	int ret = store_stages_each(r->store, add_token, &stages, err);
+
+	if (ret == 0)
+		ret = catalog_leases(c, &leases, &nleases, err);
+	for (size_t i = 0; i < stages.count && ret == 0; i++) {
+		bool leased = false;
+
+		for (size_t k = 0; k < nleases && !leased; k++)
+			leased = leases[k].token == stages.tokens[i];
+		if (!leased)
+			ret = sweep_token(r, c, stages.tokens[i], err);
+	}
+	free(stages.tokens);
+	if (ret == 0)
+		ret = catalog_writing_tokens(c, &writing, &nwriting, err);
+	for (size_t i = 0; i < nwriting && ret == 0; i++)
+		ret = sweep_token(r, c, writing[i], err);
+	return ret;
+}
+
+static int sweep_lock(void *opaque, const char *name, struct err *err)
+{
+	struct repo *r = opaque;
+	/* A file that nobody holds and no lease names: a session died between the two, or before its end's last step. Making
+	 * one re-checks the file after locking, so that removing it here harms nobody. */
+	int held = store_lock_held(r->store, name, err);
+
+	if (held)
+		return held < 0 ? held : 0;
+	return store_lock_remove(r->store, name, err);
+}
+
+int sweep_with(struct repo *r, struct catalog *c, struct err *err)
+{
+	int ret = sweep_leases(r, c, err);
+
+	if (ret == 0)
+		ret = sweep_orphans(r, c, err);
+	if (ret == 0)
+		ret = store_locks_each(r->store, sweep_lock, r, err);
+	return ret;
+}
+
+int repo_sweep(struct repo *r, struct err *err)
+{
+	struct catalog *c;
+	int ret = repo_catalog_get(r, &c, err);
+
+	if (ret < 0)
+		return ret;
+	ret = sweep_with(r, c, err);
+	repo_catalog_put(r, c);
+	return ret;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Verify: structure (catalog, manifests, roots, pages, leaves by hash, every locator in its pack's footer with type and
+ * length) or data (every chunk decoded, its content id recomputed, leaf digests compared).
+ * Each pack's records are read once, in pack order, on the pool.  Results are recorded in the points' rows.
+ */
+#ifndef LIVEPOINT_REPO_VERIFY_H
+#define LIVEPOINT_REPO_VERIFY_H
+
+#include "base/progress.h"
+#include "repo/repo.h"
+
+struct verify_finding {
+	const char *what; /* sentence */
+	uint64_t locator; /* LOCATOR_NONE: not about a record */
+	const uint8_t *id; /* of the object, or NULL */
+	const char *point; /* NAME@TIME of an affected point, or NULL */
+	const char *disk; /* and its disk and byte range, or NULL */
+	uint64_t start, length; /* bytes of the disk; 0, 0: the whole point */
+};
+struct verify_spec {
+	const char *point; /* POINT text; NULL: all points */
+	bool data;
+	progress_fn progress; /* or NULL */
+	void (*finding)(void *opaque,
+			const struct verify_finding *f); /* or NULL; calls come one at a time */
+	void *opaque; /* for both */
+	const volatile int *stop;
+};
+struct verify_result {
+	uint64_t points, packs, objects, bytes; /* looked at; bytes of stored records read */
+	uint64_t findings, damaged_points;
+};
+/* 0: all good; ERR_DAMAGED if there were findings (result is filled then too); other codes: could not be done. */
+int repo_verify(struct repo *r, const struct verify_spec *spec, struct verify_result *result,
+		struct err *err);
+
+/* `verify --leftovers`: files, leases and rows that no step owns; calls fn with one sentence each; returns their number. */
+int repo_leftovers(struct repo *r, void (*fn)(void *opaque, const char *line), void *opaque,
+		   struct err *err);
+
+#endif

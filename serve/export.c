@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * Starting a server: `nbdkit -f` with our plugin, in a session of its own, on a socket that was bound here.
+ *
+ * Order: ID.json is made and locked, then the log, the socket; nbdkit starts with the listening socket, the locked
+ * descriptor and, for an encrypted repository, a pipe that holds the key; ID.json gets its content; then we are a
+ * client until every disk answers.  Whatever fails on the way takes all of it back.
+ *
+ * Invariants:
+ *  1. The key is in memory and in the pipe only: not in argv, environment or a file.  A passphrase in our own
+ *     environment does not reach the server's.
+ *  2. The server answers for all disks when serve_export_start() returns 0, and nothing is left when it fails.
+ */
+#include "serve/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/proc.h"
+
+#include "base/banned.h"
+
+#define READY_SECONDS 60
+#define ID_TRIES 100
+#define PLUGIN_FILE "nbdkit-livepoint-plugin.so"
+#define ARGS_MAX 20
+/* Descriptors in the server, by the order in pass_fds (base/proc.h). */
+#define FD_LOCK 4
+#define FD_KEY 5
+
+struct start {
+	struct repo *repo;
+	const struct serve_spec *spec;
+	uint64_t cache; /* bytes, if the spec says */
+	struct repo_spec point; /* resolved */
+	char point_text[POINT_TEXT_MAX];
+	char *dir, *json, *log; /* owned paths */
+	int lock_fd, log_fd, key_fd;
+	struct listener listener;
+	struct record record;
+	char *args[ARGS_MAX + 1]; /* owned */
+	size_t nargs;
+	pid_t pid; /* 0: not running */
+	int status; /* of the server that has ended */
+	bool claimed, done;
+};
+
+static void start_release(struct start *s)
+{
+	size_t i;
+
+	if (!s->done && s->pid > 0) {
+		kill(s->pid, SIGKILL);
+		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	if (!s->done && s->claimed)
+		run_remove(s->dir, s->record.e.id, NULL);
+	base_cleanup_fd(&s->lock_fd);
+	base_cleanup_fd(&s->log_fd);
+	base_cleanup_fd(&s->key_fd);
+	listener_release(&s->listener);
+	serve_export_release(&s->record.e);
+	repo_spec_release(&s->point);
+	for (i = 0; i < s->nargs; i++)
+		free(s->args[i]);
+	free(s->dir);
+	free(s->json);
+	free(s->log);
+}
+#define cleanup_start __attribute__((cleanup(start_release)))
+
+/* --- what is to be served --- */
+
+static bool is_wanted(const struct start *s, const struct manifest_disk *d)
+{
+	return !s->point.disk[0] || strcmp(s->point.disk, d->name) == 0;
+}
+
+/* Opens the point and its disks once, here, where a failure has its own code and words. */
+static int try_disks(struct start *s, struct err *err)
+{
+	const struct manifest *m = s->point.row.m;
+	cleanup_ptr(repo_point) p = NULL;
+	size_t i, n = 0;
+	int code = repo_point_open(s->repo, s->point.row.id, &p, err);
+
+	for (i = 0; code == 0 && i < m->ndisks; i++) {
+		cleanup_ptr(repo_disk) d = NULL;
+
+		if (!is_wanted(s, &m->disks[i]))
+			continue;
+		code = repo_disk_open(p, m->disks[i].name, &d, err);
+		n++;
+	}
+	if (code < 0)
+		return err_prefix(err, "point '%s'", s->point_text);
+	if (n == 0)
+		return err_set(err, ERR_NOT_FOUND, "point '%s' has no disk%s%s", s->point_text,
+			       s->point.disk[0] ? " named " : "", s->point.disk);
+	s->record.e.disks = mem_alloc_array(n, sizeof(*s->record.e.disks));
+	return s->record.e.disks ? 0 : err_nomem(err, "disks of an export");
+}
+
+/* What can be known to be wrong without looking at the repository. */
+static int check_spec(struct start *s, struct err *err)
+{
+	if (s->spec->listen && !s->spec->tls_certificates == !s->spec->tls_psk)
+		return err_set(
+			err, ERR_USAGE,
+			"a network address needs TLS: give either certificates or a file of pre-shared keys");
+	if (!s->spec->listen && (s->spec->tls_certificates || s->spec->tls_psk))
+		return err_set(err, ERR_USAGE,
+			       "TLS is for a network address; the socket is private to this host");
+	/* nbdkit's own notation knows fewer units */
+	if (s->spec->cache && (!parse_size(s->spec->cache, &s->cache) || s->cache < MiB))
+		return err_set(err, ERR_USAGE, "cache size '%s' is not a size of at least 1M",
+			       s->spec->cache);
+	if (!proc_exists("nbdkit"))
+		return err_set(err, ERR_CHILD, "cannot find the program 'nbdkit'");
+	return 0;
+}
+
+static int resolve(struct start *s, struct err *err)
+{
+	struct serve_export *e = &s->record.e;
+	int code = check_spec(s, err);
+
+	if (code < 0)
+		return code;
+	if (repo_is_locked(s->repo))
+		return err_set(err, ERR_KEY,
+			       "the repository is encrypted and no passphrase was given");
+	code = repo_resolve(s->repo, s->spec->point, &s->point, err);
+	if (code < 0)
+		return code;
+	repo_point_text(s->point.row.m, s->point_text);
+	e->point = str_dup(s->point_text);
+	e->repo = realpath(repo_path(s->repo), NULL);
+	if (!e->point || !e->repo)
+		return err_set_errno(err, ERR_IO, errno, "repository '%s'", repo_path(s->repo));
+	return try_disks(s, err);
+}
+
+/* --- files and socket --- */
+
+/* Makes and locks ID.json.  Returns 1 if it is ours, 0 if the id is taken. */
+static int claim_id(struct start *s, struct err *err)
+{
+	cleanup_fd int fd = -1;
+	uint8_t random[4];
+	struct stat st;
+	int code;
+
+	random_bytes(random, sizeof(random));
+	s->record.e.id[0] = 'x';
+	hex_encode(s->record.e.id + 1, random, sizeof(random));
+	free(s->json);
+	s->json = run_file(s->dir, s->record.e.id, "json");
+	if (!s->json)
+		return err_nomem(err, "path");
+	fd = file_create(s->json, "serve.record.create", err);
+	if (fd < 0)
+		return fd == ERR_EXISTS ? 0 : fd;
+	code = file_trylock(fd, s->json, err);
+	if (code <= 0)
+		return code;
+	/* A listing may have taken the unlocked file for a dead server's, before us. */
+	if (fstat(fd, &st) < 0 || st.st_nlink == 0)
+		return 0;
+	s->lock_fd = steal_fd(&fd);
+	s->claimed = true;
+	return 1;
+}
+
+static int make_files(struct start *s, struct err *err)
+{
+	int code = 0;
+	unsigned i;
+
+	for (i = 0; i < ID_TRIES && code == 0; i++)
+		code = claim_id(s, err);
+	if (code == 0)
+		return err_set(err, ERR_FAILED, "no free id in run folder '%s'", s->dir);
+	if (code < 0)
+		return code;
+	s->log = run_file(s->dir, s->record.e.id, "log");
+	if (!s->log)
+		return err_nomem(err, "path");
+	s->log_fd = file_open(s->log, O_WRONLY | O_CREAT | O_EXCL | O_APPEND, 0600, err);
+	return s->log_fd < 0 ? s->log_fd : 0;
+}
+
+static int make_socket(struct start *s, struct err *err)
+{
+	cleanup_free char *path = NULL;
+
+	if (s->spec->listen)
+		return listen_tcp(s->spec->listen, &s->listener, err);
+	path = run_file(s->dir, s->record.e.id, "sock");
+	if (!path)
+		return err_nomem(err, "path");
+	return listen_unix(path, s->spec->socket_group, &s->listener, err);
+}
+
+/* Fills names and URIs of the disks, in the point's order. */
+static int make_uris(struct start *s, struct err *err)
+{
+	const struct manifest *m = s->point.row.m;
+	struct serve_export *e = &s->record.e;
+	size_t i;
+
+	for (i = 0; i < m->ndisks; i++) {
+		struct serve_disk *d = &e->disks[e->ndisks];
+		cleanup_free char *name = str_printf("%s/%s", s->point_text, m->disks[i].name);
+
+		if (!is_wanted(s, &m->disks[i]))
+			continue;
+		e->ndisks++;
+		d->name = str_dup(m->disks[i].name);
+		d->uri = name ? listener_uri(&s->listener, name) : NULL;
+		if (!d->name || !d->uri)
+			return err_nomem(err, "URI");
+	}
+	e->since = time_now();
+	return 0;
+}
+
+/* --- the command --- */
+
+/* Takes the string. */
+static void add_arg(struct start *s, char *arg)
+{
+	if (arg && s->nargs < ARGS_MAX)
+		s->args[s->nargs++] = arg;
+}
+
+/* The plugin in the build tree that this program stands in, or NULL: PROGRAM is cli/livepoint or cli/.libs/livepoint. */
+static char *plugin_in_build_tree(void)
+{
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	cleanup_free char *path = NULL;
+	char *dir;
+
+	if (n <= 0)
+		return NULL;
+	exe[n] = 0;
+	dir = dirname(exe);
+	if (str_ends(dir, "/.libs"))
+		dir = dirname(dir);
+	if (!str_ends(dir, "/cli"))
+		return NULL;
+	path = str_printf("%s/nbdkit-plugin/.libs/" PLUGIN_FILE, dirname(dir));
+	return path && access(path, R_OK) == 0 ? steal_ptr(path) : NULL;
+}
+
+/* What nbdkit is told to load: named by the environment, of the build tree, installed by us, or by name. */
+static char *plugin_path(void)
+{
+	const char *named = getenv("LIVEPOINT_NBDKIT_PLUGIN");
+	char *path;
+
+	if (named && *named)
+		return str_dup(named);
+	path = plugin_in_build_tree();
+	if (path)
+		return path;
+	if (access(NBDKIT_PLUGINDIR "/" PLUGIN_FILE, R_OK) == 0)
+		return str_dup(NBDKIT_PLUGINDIR "/" PLUGIN_FILE);
+	return str_dup("livepoint");
+}
+
+static int add_tls_args(struct start *s, struct err *err)
+{
+	const char *given = s->spec->tls_certificates ? s->spec->tls_certificates :
+							s->spec->tls_psk;
+	cleanup_free char *path = NULL;
+
+	if (!given)
+		return 0;
+	path = realpath(given, NULL);
+	if (!path)
+		return err_set_errno(err, ERR_NOT_FOUND, errno, "'%s'", given);
+	add_arg(s, str_dup("--tls=require"));
+	add_arg(s, str_printf("--tls-%s=%s", s->spec->tls_certificates ? "certificates" : "psk",
+			      path));
+	return 0;
+}
+
+static int make_args(struct start *s, struct err *err)
+{
+	size_t want = 6;
+	int code;
+
+	add_arg(s, str_dup("nbdkit"));
+	add_arg(s, str_dup("-f"));
+	code = add_tls_args(s, err);
+	if (code < 0)
+		return code;
+	want += s->nargs - 2;
+	add_arg(s, plugin_path());
+	add_arg(s, str_printf("repo=%s", s->record.e.repo));
+	add_arg(s, str_printf("point=%s%s%s", s->point_text, s->point.disk[0] ? "/" : "",
+			      s->point.disk));
+	add_arg(s, str_printf("lock-fd=%d", FD_LOCK));
+	if (s->key_fd >= 0) {
+		add_arg(s, str_printf("key-fd=%d", FD_KEY));
+		want++;
+	}
+	if (s->spec->cache) {
+		add_arg(s, str_printf("cache=%llu", (unsigned long long)s->cache));
+		want++;
+	}
+	return s->nargs == want ? 0 : err_nomem(err, "arguments of nbdkit");
+}
+
+/* A pipe with the key in it: 32 bytes always fit, and are gone when they have been read. */
+static int make_key_pipe(struct start *s, struct err *err)
+{
+	uint8_t key[KEY_LEN];
+	cleanup_fd int end = -1;
+	int ends[2], code;
+
+	if (!repo_conf(s->repo)->suite)
+		return 0;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_set_errno(err, ERR_FAILED, errno, "cannot make a pipe");
+	s->key_fd = ends[0];
+	end = ends[1];
+	code = repo_export_key(s->repo, key, err);
+	if (code == 0)
+		code = file_write(end, key, sizeof(key), "pipe to nbdkit", err);
+	mem_wipe(key, sizeof(key));
+	return code;
+}
+
+static int launch(struct start *s, struct err *err)
+{
+	/* Empty counts as unset; what was in ours stays here. */
+	static const char *const no_secrets[] = {
+		"LIVEPOINT_PASSPHRASE=", "LIVEPOINT_PASSPHRASE_FD=", "LIVEPOINT_PASSPHRASE_FILE=",
+		"LIVEPOINT_PASSPHRASE_COMMAND=", NULL
+	};
+	const int fds[] = { s->listener.fd, s->lock_fd, s->key_fd };
+	const struct proc_spec spec = {
+		.argv = (const char *const *)s->args,
+		.env_add = no_secrets,
+		.in_fd = -1,
+		.out_fd = -1,
+		.err_fd = s->log_fd,
+		.pass_fds = fds,
+		.npass = s->key_fd >= 0 ? 3 : 2,
+		.listen_fds = true,
+		.nlisten = 1,
+		.new_session = true,
+	};
+	int code = proc_start(&spec, &s->pid, err);
+
+	if (code < 0)
+		return code;
+	/* With our copy gone, a connect to a server that has ended fails instead of waiting for ever. */
+	close(steal_fd(&s->listener.fd));
+	base_cleanup_fd(&s->key_fd);
+	s->key_fd = -1;
+	s->record.e.pid = s->pid;
+	s->record.start_ticks = proc_start_ticks(s->pid);
+	return record_write(s->lock_fd, s->json, &s->record, err);
+}
+
+/* --- until it answers --- */
+
+/* The log says best what went wrong. */
+static int explain(struct start *s, struct err *err)
+{
+	char tail[ERR_TEXT_MAX / 2];
+
+	run_log_tail(s->log, tail, sizeof(tail));
+	if (s->pid == 0 && WIFSIGNALED(s->status))
+		err_prefix(err, "signal %d", WTERMSIG(s->status));
+	return *tail ? err_set(err, err->code, "cannot serve '%s': %s", s->point_text, tail) :
+		       err_prefix(err, "cannot serve '%s'", s->point_text);
+}
+
+static int wait_ready(struct start *s, struct err *err)
+{
+	struct probe p = {
+		.listener = &s->listener,
+		.tls = s->spec->listen,
+		.pid = &s->pid,
+		.status = &s->status,
+		.deadline_ns = time_mono_ns() + READY_SECONDS * UINT64_C(1000000000),
+		.fd = -1,
+	};
+	const struct manifest *m = s->point.row.m;
+	int code = probe_greet(&p, err);
+	size_t i;
+
+	for (i = 0; code == 0 && i < m->ndisks; i++) {
+		cleanup_free char *name = str_printf("%s/%s", s->point_text, m->disks[i].name);
+
+		if (!is_wanted(s, &m->disks[i]))
+			continue;
+		code = name ? probe_export(&p, name, m->disks[i].size, err) :
+			      err_nomem(err, "name");
+	}
+	if (code == 0) {
+		probe_leave(&p);
+		return 0;
+	}
+	base_cleanup_fd(&p.fd);
+	return explain(s, err);
+}
+
+int serve_export_start(struct repo *r, const struct serve_spec *spec, struct serve_export *out,
+		       struct err *err)
+{
+	cleanup_start struct start s = {
+		.repo = r,
+		.spec = spec,
+		.lock_fd = -1,
+		.log_fd = -1,
+		.key_fd = -1,
+		.listener = { .fd = -1 },
+	};
+	static int (*const steps[])(struct start *, struct err *) = {
+		make_files, make_socket, make_uris, make_key_pipe, make_args, launch, wait_ready,
+	};
+	int code = resolve(&s, err);
+	size_t i;
+
+	if (code == 0)
+		code = run_folder_make(&s.dir, err);
+	for (i = 0; code == 0 && i < ARRAY_SIZE(steps); i++)
+		code = steps[i](&s, err);
+	if (code < 0)
+		return code;
+	s.done = true;
+	*out = s.record.e;
+	memset(&s.record.e, 0, sizeof(s.record.e));
+	return 0;
+}

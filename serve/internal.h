@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Shared by the files of serve/ only. */
+#ifndef LIVEPOINT_SERVE_INTERNAL_H
+#define LIVEPOINT_SERVE_INTERNAL_H
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "serve/serve.h"
+
+/* --- run.c: the run folder --- */
+/* Path of the folder, owned by the caller; it need not exist. */
+int run_folder_path(char **out, struct err *err);
+/* The same, made if it is missing and checked: a folder of ours that nobody else can write. */
+int run_folder_make(char **out, struct err *err);
+/* DIR/ID.SUFFIX, owned by the caller; NULL: out of memory. */
+char *run_file(const char *dir, const char *id, const char *suffix);
+bool run_id_valid(const char *id); /* letter and eight hexadecimal digits, nothing behind */
+/* Removes what belongs to id, ID.json last. */
+int run_remove(const char *dir, const char *id, struct err *err);
+/* Group of a socket.  wanted: a group's name or NULL.  Returns 1 and fills *gid, or 0: no group, mode 0600. */
+int run_socket_group(const char *wanted, gid_t *gid, struct err *err);
+/* The last lines of a log, joined by "; ", without nbdkit's prefix; "" if there are none. */
+void run_log_tail(const char *path, char *dst, size_t size);
+
+/* --- listen.c: sockets and URIs --- */
+struct listener {
+	int fd; /* bound and listening */
+	struct sockaddr_storage addr;
+	socklen_t addr_len;
+	char *uri_head, *uri_tail; /* owned: the URI is head, encoded name of the export, tail */
+};
+void listener_release(struct listener *l);
+/* path: at most 107 bytes, else ERR_INVALID that names a shorter way. */
+int listen_unix(const char *path, const char *group, struct listener *out, struct err *err);
+/* where: HOST:PORT, [V6]:PORT; port 0 takes a free one. */
+int listen_tcp(const char *where, struct listener *out, struct err *err);
+/* Owned by the caller; NULL: out of memory. */
+char *listener_uri(const struct listener *l, const char *export_name);
+
+/* --- probe.c: is it there yet? --- */
+struct probe {
+	const struct listener *listener;
+	bool tls; /* the greeting is all that can be had without keys */
+	pid_t *pid; /* our child; set to 0 when it has ended, with its status */
+	int *status;
+	uint64_t deadline_ns; /* time_mono_ns() */
+	int fd; /* -1 at first */
+};
+/* Waits until the server greets.  ERR_CHILD: it has ended, or the deadline has passed. */
+int probe_greet(struct probe *p, struct err *err);
+/* Asks for one export (NBD_OPT_INFO); ERR_CHILD if it is refused or has another size. */
+int probe_export(struct probe *p, const char *name, uint64_t size, struct err *err);
+/* Leaves, and waits until the server has seen it: it would count as a client else. */
+void probe_leave(struct probe *p);
+
+/* --- list.c: ID.json --- */
+struct record {
+	struct serve_export e;
+	uint64_t start_ticks; /* of the process: tells it from a later one with its number */
+};
+int record_write(int fd, const char *path, const struct record *r, struct err *err);
+/* Opens DIR/ID.json.  Returns 1: alive, *out filled; 0: not there, dead (its files are removed) or not written yet. */
+int record_read(const char *dir, const char *id, struct record *out, struct err *err);
+
+#endif

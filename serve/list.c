@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * ID.json: what a server is, and by its lock whether it lives; listing and stopping.
+ *
+ * The server inherits the descriptor on which ID.json was locked (flock belongs to the open file description), so the
+ * lock can be taken exactly when it has ended, however it did.  Whoever takes it removes the files.
+ *
+ * Clients are counted as connected sockets of the server's process: the inodes behind /proc/PID/fd that
+ * /proc/PID/net/unix or tcp call connected.  A server of ours has no other ones.
+ *
+ * Invariants:
+ *  1. Files are removed only while holding their lock, or when no ID.json exists.
+ *  2. A signal goes only to a process whose lock is held and whose start time is the recorded one.
+ */
+#include "serve/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/proc.h"
+
+#include "base/banned.h"
+
+#define RECORD_MAX (1024 * 1024)
+#define TICK_MS 20
+#define TERM_MS 10000 /* nbdkit finishes requests under way first */
+#define TERM_CLIENTS_MS                                                                            \
+	1500 /* and waits for idle clients to leave, which they need not do: no use in waiting longer */
+#define KILL_MS 5000
+#define SETTLE_MS 250 /* a client that has just gone may still be seen */
+
+void serve_export_release(struct serve_export *e)
+{
+	size_t i;
+
+	for (i = 0; i < e->ndisks; i++) {
+		free(e->disks[i].name);
+		free(e->disks[i].uri);
+	}
+	free(e->disks);
+	free(e->point);
+	free(e->repo);
+	free(e->overlay);
+	memset(e, 0, sizeof(*e));
+}
+
+void serve_exports_free(struct serve_export *list, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		serve_export_release(&list[i]);
+	free(list);
+}
+
+static void record_release(struct record *r)
+{
+	serve_export_release(&r->e);
+}
+#define cleanup_record __attribute__((cleanup(record_release)))
+
+/* --- ID.json --- */
+
+int record_write(int fd, const char *path, const struct record *r, struct err *err)
+{
+	cleanup_ptr(jval) doc = jval_object();
+	struct jval *disks = jval_array();
+	cleanup_buf struct buf text = BUF_INIT;
+	size_t i;
+	int code;
+
+	for (i = 0; i < r->e.ndisks; i++) {
+		struct jval *disk = jval_object();
+
+		jval_set(disk, "name", jval_str(r->e.disks[i].name));
+		jval_set(disk, "uri", jval_str(r->e.disks[i].uri));
+		jval_append(disks, disk);
+	}
+	jval_set(doc, "id", jval_str(r->e.id));
+	jval_set(doc, "repo", jval_str(r->e.repo));
+	jval_set(doc, "point", jval_str(r->e.point));
+	jval_set(doc, "disks", disks);
+	jval_set(doc, "overlay", jval_str(r->e.overlay));
+	jval_set(doc, "pid", jval_int(r->e.pid));
+	jval_set(doc, "start_ticks", jval_uint(r->start_ticks));
+	jval_set(doc, "since", jval_int(r->e.since));
+	code = jval_print(doc, true, &text, err);
+	buf_put_u8(&text, '\n');
+	if (code == 0 && text.failed)
+		code = err_nomem(err, path);
+	return code < 0 ? code :
+			  file_pwrite(fd, text.data, text.len, 0, path, "serve.record.write", err);
+}
+
+/* Copies a string member; false if it is missing. */
+static bool take_str(const struct jval *doc, const char *key, char **dst)
+{
+	const char *s = jval_as_str(jval_get(doc, key));
+
+	*dst = s ? str_dup(s) : NULL;
+	return *dst;
+}
+
+static bool parse_disks(const struct jval *array, struct serve_export *e)
+{
+	size_t n = jval_count(array), i;
+
+	e->disks = mem_alloc_array(n ? n : 1, sizeof(*e->disks));
+	if (!e->disks)
+		return false;
+	e->ndisks = n;
+	for (i = 0; i < n; i++)
+		if (!take_str(jval_at(array, i), "name", &e->disks[i].name) ||
+		    !take_str(jval_at(array, i), "uri", &e->disks[i].uri))
+			return false;
+	return n > 0;
+}
+
+/* False for anything but a whole record: its writer may be at it just now. */
+static bool record_parse(const struct buf *text, const char *id, struct record *r)
+{
+	cleanup_ptr(jval) doc = NULL;
+
+	if (jval_parse((const char *)text->data, text->len, &doc, NULL) < 0)
+		return false;
+	str_copy(r->e.id, sizeof(r->e.id), id);
+	take_str(doc, "overlay", &r->e.overlay);
+	return take_str(doc, "repo", &r->e.repo) && take_str(doc, "point", &r->e.point) &&
+	       jval_as_int(jval_get(doc, "pid"), &r->e.pid) && r->e.pid > 1 &&
+	       jval_as_int(jval_get(doc, "since"), &r->e.since) &&
+	       jval_as_uint(jval_get(doc, "start_ticks"), &r->start_ticks) &&
+	       parse_disks(jval_get(doc, "disks"), &r->e);
+}
+
+/* Returns the descriptor, -1 if there is no file, or a code; *dead: the lock was free, and is ours now. */
+static int record_open(const char *path, bool *dead, struct err *err)
+{
+	cleanup_fd int fd = file_open(path, O_RDWR, 0, err);
+	struct stat st;
+	int locked;
+
+	if (fd < 0) {
+		if (fd == ERR_NOT_FOUND)
+			return -1;
+		return fd;
+	}
+	locked = file_trylock(fd, path, err);
+	if (locked < 0)
+		return locked;
+	/* Somebody else removed it between our open and lock: the name may stand for another file by now. */
+	if (fstat(fd, &st) < 0 || st.st_nlink == 0)
+		return -1;
+	*dead = locked;
+	return steal_fd(&fd);
+}
+
+int record_read(const char *dir, const char *id, struct record *out, struct err *err)
+{
+	cleanup_free char *path = run_file(dir, id, "json");
+	cleanup_record struct record r = { 0 };
+	cleanup_buf struct buf text = BUF_INIT;
+	cleanup_fd int fd = -1;
+	bool dead = false;
+	int code;
+
+	if (!path)
+		return err_nomem(err, "path");
+	fd = record_open(path, &dead, err);
+	if (fd < 0)
+		return fd == -1 ? 0 : fd;
+	if (dead)
+		return run_remove(dir, id, err);
+	code = file_read_all(path, RECORD_MAX, &text, err);
+	if (code < 0)
+		return code == ERR_NOT_FOUND ? 0 : code;
+	if (!record_parse(&text, id, &r))
+		return 0;
+	*out = r;
+	memset(&r, 0, sizeof(r));
+	return 1;
+}
+
+/* --- the folder --- */
+
+struct listing {
+	const char *dir;
+	struct record *rows; /* owned */
+	size_t count;
+};
+
+static void listing_release(struct listing *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->count; i++)
+		record_release(&l->rows[i]);
+	free(l->rows);
+}
+#define cleanup_listing __attribute__((cleanup(listing_release)))
+
+static int listing_add(struct listing *l, const char *id, struct err *err)
+{
+	struct record r = { 0 };
+	struct record *rows;
+	int code = record_read(l->dir, id, &r, err);
+
+	if (code <= 0)
+		return code;
+	rows = mem_realloc_array(l->rows, l->count + 1, sizeof(*rows));
+	if (!rows) {
+		record_release(&r);
+		return err_nomem(err, "list of exports");
+	}
+	l->rows = rows;
+	rows[l->count++] = r;
+	return 0;
+}
+
+/* ID.json is a server; another file of an id without ID.json was left by a removal that was cut short. */
+static int visit(void *opaque, const char *name, struct err *err)
+{
+	struct listing *l = opaque;
+	cleanup_free char *json = NULL;
+	char id[SERVE_ID_LEN + 1];
+
+	str_copy(id, sizeof(id), name);
+	if (!run_id_valid(id) || name[SERVE_ID_LEN] != '.')
+		return 0;
+	if (strcmp(name + SERVE_ID_LEN, ".json") == 0)
+		return listing_add(l, id, err);
+	json = run_file(l->dir, id, "json");
+	if (!json)
+		return err_nomem(err, "path");
+	return access(json, F_OK) < 0 && errno == ENOENT ? run_remove(l->dir, id, err) : 0;
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct serve_export *x = &((const struct record *)a)->e,
+				  *y = &((const struct record *)b)->e;
+
+	if (x->since != y->since)
+		return x->since < y->since ? -1 : 1;
+	return strcmp(x->id, y->id);
+}
+
+static int listing_make(struct listing *l, struct err *err)
+{
+	int code;
+
+	if (access(l->dir, F_OK) < 0 && errno == ENOENT)
+		return 0;
+	code = dir_each(l->dir, visit, l, err);
+	if (code < 0)
+		return err_prefix(err, "run folder");
+	if (l->count)
+		qsort(l->rows, l->count, sizeof(*l->rows), by_age);
+	return 0;
+}
+
+int serve_export_list(struct serve_export **out, size_t *count, struct err *err)
+{
+	cleanup_listing struct listing l = { 0 };
+	cleanup_free char *dir = NULL;
+	struct serve_export *list;
+	size_t i;
+
+	if (run_folder_path(&dir, err) < 0)
+		return err->code;
+	l.dir = dir;
+	if (listing_make(&l, err) < 0)
+		return err->code;
+	list = mem_alloc_array(l.count ? l.count : 1, sizeof(*list));
+	if (!list)
+		return err_nomem(err, "list of exports");
+	for (i = 0; i < l.count; i++)
+		list[i] = l.rows[i].e;
+	*count = l.count;
+	*out = list;
+	l.count = 0; /* the members were given away */
+	return 0;
+}
+
+/* --- clients --- */
+
+/* Appends the inode numbers of a process's sockets, le64 each. */
+static void socket_inodes(int64_t pid, struct buf *out)
+{
+	cleanup_free char *path = str_printf("/proc/%lld/fd", (long long)pid);
+	DIR *dir = path ? opendir(path) : NULL;
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir))) {
+		unsigned long long inode;
+		char target[64];
+		ssize_t n = readlinkat(dirfd(dir), d->d_name, target, sizeof(target) - 1);
+
+		if (n <= 0)
+			continue;
+		target[n] = 0;
+		if (sscanf(target, "socket:[%llu]", &inode) == 1)
+			buf_put_le64(out, inode);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static bool has_inode(const struct buf *inodes, uint64_t inode)
+{
+	size_t i;
+
+	for (i = 0; i + 8 <= inodes->len; i += 8)
+		if (get_le64(inodes->data + i) == inode)
+			return true;
+	return false;
+}
+
+/* Inode of a line that is a connected socket, else 0 (proc(5): /proc/net/unix, /proc/net/tcp). */
+static uint64_t connected_inode(const char *line, bool is_unix)
+{
+	unsigned long long inode = 0;
+	unsigned state = 0;
+
+	if (is_unix && sscanf(line, "%*s %*x %*x %*x %*x %x %llu", &state, &inode) == 2)
+		return state == 3 ? inode : 0; /* SS_CONNECTED */
+	if (!is_unix &&
+	    sscanf(line, "%*s %*s %*s %x %*s %*s %*s %*u %*u %llu", &state, &inode) == 2)
+		return state == 1 ? inode : 0; /* TCP_ESTABLISHED */
+	return 0;
+}
+
+static unsigned count_connected(int64_t pid, const char *table, bool is_unix,
+				const struct buf *inodes)
+{
+	cleanup_free char *path = str_printf("/proc/%lld/net/%s", (long long)pid, table);
+	cleanup_stdio FILE *f = path ? fopen(path, "re") : NULL;
+	cleanup_free char *line = NULL;
+	unsigned n = 0;
+	size_t room = 0;
+
+	while (f && getline(&line, &room, f) > 0)
+		n += has_inode(inodes, connected_inode(line, is_unix));
+	return n;
+}
+
+static unsigned count_clients(int64_t pid)
+{
+	cleanup_buf struct buf inodes = BUF_INIT;
+
+	socket_inodes(pid, &inodes);
+	return count_connected(pid, "unix", true, &inodes) +
+	       count_connected(pid, "tcp", false, &inodes) +
+	       count_connected(pid, "tcp6", false, &inodes);
+}
+
+/* --- stopping --- */
+
+/* Waits until the lock is free; true if the server has ended. */
+static bool wait_end(const char *dir, const char *id, unsigned ms)
+{
+	cleanup_free char *path = run_file(dir, id, "json");
+	unsigned waited;
+
+	for (waited = 0; path; waited += TICK_MS) {
+		bool dead = false;
+		cleanup_fd int fd = record_open(path, &dead, NULL);
+
+		if (dead || fd < 0)
+			return true;
+		if (waited >= ms)
+			return false;
+		time_sleep_ms(TICK_MS);
+	}
+	return false;
+}
+
+static int end_server(const char *dir, const struct record *r, struct err *err)
+{
+	pid_t pid = (pid_t)r->e.pid;
+	const struct {
+		int signal;
+		unsigned ms;
+	} steps[] = { { SIGTERM, count_clients(pid) ? TERM_CLIENTS_MS : TERM_MS },
+		      { SIGKILL, KILL_MS } };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		if (proc_start_ticks(pid) == r->start_ticks && kill(pid, steps[i].signal) < 0 &&
+		    errno != ESRCH)
+			return err_set_errno(err, ERR_FAILED, errno,
+					     "cannot end export '%s' (process %d)", r->e.id,
+					     (int)pid);
+		if (wait_end(dir, r->e.id, steps[i].ms)) {
+			struct record none;
+			int code = record_read(dir, r->e.id, &none,
+					       err); /* takes the lock and removes the files */
+
+			waitpid(pid, NULL, WNOHANG); /* if it is a child of this very process */
+			return code < 0 ? code : 0;
+		}
+	}
+	return err_set(err, ERR_FAILED, "export '%s' (process %d) does not end", r->e.id, (int)pid);
+}
+
+static int refuse_clients(const struct record *r, struct err *err)
+{
+	unsigned waited = 0, n;
+
+	while ((n = count_clients(r->e.pid)) > 0 && waited < SETTLE_MS) {
+		time_sleep_ms(TICK_MS);
+		waited += TICK_MS;
+	}
+	if (n == 0)
+		return 0;
+	err_set(err, ERR_LOCKED,
+		"export '%s' of %s has %u client%s connected (--force ends it all the same)",
+		r->e.id, r->e.point, n, n == 1 ? "" : "s");
+	return err_object(err, "%s", r->e.id);
+}
+
+int serve_export_stop(const char *id, bool force, struct err *err)
+{
+	cleanup_listing struct listing l = { 0 };
+	cleanup_free char *dir = NULL;
+	int ended = 0, result = 0, code;
+	size_t i;
+
+	if (run_folder_path(&dir, err) < 0)
+		return err->code;
+	l.dir = dir;
+	if (listing_make(&l, err) < 0)
+		return err->code;
+	for (i = 0; i < l.count; i++) {
+		struct err one = ERR_INIT;
+
+		if (id && strcmp(l.rows[i].e.id, id) != 0)
+			continue;
+		code = force ? 0 : refuse_clients(&l.rows[i], &one);
+		if (code == 0)
+			code = end_server(dir, &l.rows[i], &one);
+		if (code == 0)
+			ended++;
+		else if (result ==
+			 0) { /* the others are ended all the same; the first problem is told */
+			result = code;
+			*err = one;
+		}
+	}
+	if (id && result == 0 && ended == 0) {
+		err_set(err, ERR_NOT_FOUND, "no export '%s' of this user runs on this host", id);
+		return err_object(err, "%s", id);
+	}
+	return result < 0 ? result : ended;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Opening the data folders, lock files, and the staging folders of sessions.
+ *
+ * 1. A lock file is locked before anybody can read its name in a lease, and its inode is compared after locking, so
+ *    that a file which a sweeper removed in between is not mistaken for a held one.
+ * 2. A stage makes its folder once; when it is missing later, the session was ended from outside (ERR_FENCED).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "store/internal.h"
+
+#include "base/banned.h"
+
+static const char *const folders[] = { "keys", "packs", "index", "overlays", "staging", "locks" };
+
+/* Probes what the protocol rests on: rename without replacing from staging/ to packs/, and flock. */
+static int probe(const char *repo, struct err *err)
+{
+	cleanup_free char *from = str_printf("%s/staging/probe", repo);
+	cleanup_free char *to = str_printf("%s/packs/probe", repo);
+	cleanup_fd int one = -1, two = -1;
+	int r;
+
+	if (!from || !to)
+		return err_nomem(err, "probe of the file system");
+	one = file_create(from, "store.init.probe", err);
+	if (one < 0)
+		return one;
+	r = file_rename_new(from, to, NULL, err);
+	if (r < 0) {
+		(void)file_unlink(from, NULL, NULL);
+		return err_prefix(
+			err, "'%s' needs one file system for staging/ and packs/, with renameat2",
+			repo);
+	}
+	two = file_open(to, O_RDONLY, 0, err);
+	r = two < 0 ? two : file_trylock(one, to, err);
+	if (r == 1)
+		r = file_trylock(two, to, err) == 0 ? 0 : ERR_UNSUPPORTED;
+	else if (r == 0)
+		r = ERR_UNSUPPORTED;
+	(void)file_unlink(to, NULL, NULL);
+	if (r == ERR_UNSUPPORTED)
+		return err_set(err, r,
+			       "the file system of '%s' has no working flock(2), which leases need",
+			       repo);
+	return r < 0 ? r : 0;
+}
+
+int store_make_folders(const char *repo_path, struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		cleanup_free char *path = str_printf("%s/%s", repo_path, folders[i]);
+		int r;
+
+		if (!path)
+			return err_nomem(err, "path of a folder");
+		r = dir_make(path, 0700, "store.init.folder", err);
+		if (r < 0)
+			return r;
+	}
+	return probe(repo_path, err);
+}
+
+int store_open(const struct store_spec *spec, struct store **out, struct err *err)
+{
+	struct store *s = mem_alloc(sizeof(*s));
+	int r;
+
+	if (!s)
+		return err_nomem(err, "store");
+	s->keys = spec->keys;
+	memcpy(s->uuid, codec_keys_uuid(spec->keys), UUID_LEN);
+	s->footer_cache = spec->footer_cache ? spec->footer_cache : 32 * MiB;
+	s->path = str_dup(spec->path);
+	r = s->path ? backend_dir_open(spec->path, &s->backend, err) : err_nomem(err, "store");
+	if (r < 0) {
+		free(s->path);
+		free(s);
+		return r;
+	}
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->loaded, NULL);
+	*out = s;
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	store_drop_cache(s);
+	pthread_cond_destroy(&s->loaded);
+	pthread_mutex_destroy(&s->lock);
+	backend_close(s->backend);
+	free(s->path);
+	free(s);
+}
+
+/* --- locks --- */
+
+static char *lock_path(struct store *s, const char *name)
+{
+	return str_printf("%s/locks/%s", s->path, name);
+}
+
+static int lock_make_once(struct store *s, char name[64], int *out, struct err *err)
+{
+	uint8_t random[16];
+	char hex[33];
+	cleanup_free char *path = NULL;
+	cleanup_fd int fd = -1;
+	struct stat by_fd, by_path;
+	int r;
+
+	random_bytes(random, sizeof(random));
+	hex_encode(hex, random, sizeof(random));
+	path = lock_path(s, hex);
+	if (!path)
+		return err_nomem(err, "path of a lock file");
+	fd = file_create(path, "store.lock.create", err);
+	if (fd < 0)
+		return fd;
+	r = file_trylock(fd, path, err);
+	if (r < 0)
+		return r;
+	if (r == 0 || fstat(fd, &by_fd) < 0 || stat(path, &by_path) < 0 ||
+	    by_fd.st_ino != by_path.st_ino)
+		return 0;
+	str_copy(name, 64, hex);
+	*out = steal_fd(&fd);
+	return 1;
+}
+
+int store_lock_make(struct store *s, char name[64], int *fd, struct err *err)
+{
+	/* A sweeper may take and remove the file between creation and lock: then another name. */
+	for (int i = 0; i < 100; i++) {
+		int r = lock_make_once(s, name, fd, err);
+
+		if (r)
+			return r < 0 ? r : 0;
+	}
+	return err_set(err, ERR_IO, "cannot make a lock file in '%s/locks'", s->path);
+}
+
+int store_lock_held(struct store *s, const char *name, struct err *err)
+{
+	cleanup_free char *path = lock_path(s, name);
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (!path)
+		return err_nomem(err, "path of a lock file");
+	fd = file_open(path, O_RDONLY, 0, err);
+	if (fd == ERR_NOT_FOUND) {
+		err_clear(err);
+		return 0;
+	}
+	if (fd < 0)
+		return fd;
+	r = file_trylock(fd, path, err);
+	return r < 0 ? r : !r;
+}
+
+int store_lock_remove(struct store *s, const char *name, struct err *err)
+{
+	cleanup_free char *path = lock_path(s, name);
+	int r;
+
+	if (!path)
+		return err_nomem(err, "path of a lock file");
+	r = file_unlink(path, "store.lock.remove", err);
+	return r < 0 ? r : 0;
+}
+
+int store_locks_each(struct store *s, int (*fn)(void *opaque, const char *name, struct err *err),
+		     void *opaque, struct err *err)
+{
+	cleanup_free char *path = str_printf("%s/locks", s->path);
+
+	if (!path)
+		return err_nomem(err, "path of the lock files");
+	return dir_each(path, fn, opaque, err);
+}
+
+/* --- stages --- */
+
+int store_stage_begin(struct store *s, uint64_t token, struct store_stage **out, struct err *err)
+{
+	struct store_stage *st = mem_alloc(sizeof(*st));
+	int r;
+
+	if (!st)
+		return err_nomem(err, "stage");
+	st->store = s;
+	st->token = token;
+	r = s->backend->ops->stage_make(s->backend, token, err);
+	if (r < 0) {
+		free(st);
+		return r;
+	}
+	*out = st;
+	return 0;
+}
+
+int store_stage_sync(struct store_stage *st, struct err *err)
+{
+	struct backend *b = st->store->backend;
+
+	for (unsigned low = 0; low < 256; low++) {
+		int r;
+
+		if (!(st->folders[low / 64] >> (low % 64) & 1))
+			continue;
+		r = b->ops->folder_sync(b, BACKEND_PACK, low, err);
+		if (r < 0)
+			return r;
+		st->folders[low / 64] &= ~((uint64_t)1 << (low % 64));
+	}
+	if (st->index) {
+		int r = b->ops->folder_sync(b, BACKEND_SEGMENT, 0, err);
+
+		if (r < 0)
+			return r;
+		st->index = false;
+	}
+	return 0;
+}
+
+int store_stage_end(struct store_stage *st, struct err *err)
+{
+	struct store *s = st->store;
+	uint64_t token = st->token;
+
+	free(st);
+	return store_stage_remove(s, token, err);
+}
+
+void store_stage_abandon(struct store_stage *st)
+{
+	free(st);
+}
+
+int store_stage_remove(struct store *s, uint64_t token, struct err *err)
+{
+	return s->backend->ops->stage_remove(s->backend, token, err);
+}
+
+struct stages_each {
+	int (*fn)(void *opaque, uint64_t token, struct err *err);
+	void *opaque;
+};
+
+static int stage_name(void *opaque, const char *name, struct err *err)
+{
+	struct stages_each *e = opaque;
+	uint64_t token;
+
+	if (!parse_u64(name, &token))
+		return err_set(err, ERR_DAMAGED,
+			       "'staging/%s' is no folder of a repository; move it away", name);
+	return e->fn(e->opaque, token, err);
+}
+
+int store_stages_each(struct store *s, int (*fn)(void *opaque, uint64_t token, struct err *err),
+		      void *opaque, struct err *err)
+{
+	cleanup_free char *path = str_printf("%s/staging", s->path);
+	struct stages_each e = { .fn = fn, .opaque = opaque };
+
+	if (!path)
+		return err_nomem(err, "path of the staging folder");
+	return dir_each(path, stage_name, &e, err);
+}
+
+/* --- whole files --- */
+
+int store_pack_remove(struct store *s, uint64_t number, struct err *err)
+{
+	return s->backend->ops->remove(s->backend, BACKEND_PACK, number, err);
+}
+
+int store_pack_folder_sync(struct store *s, uint64_t number, struct err *err)
+{
+	return s->backend->ops->folder_sync(s->backend, BACKEND_PACK, number, err);
+}
+
+int store_segment_remove(struct store *s, uint64_t number, struct err *err)
+{
+	return s->backend->ops->remove(s->backend, BACKEND_SEGMENT, number, err);
+}
+
+struct number_list {
+	uint64_t *numbers;
+	size_t count, cap;
+};
+
+static int number_add(void *opaque, uint64_t number, struct err *err)
+{
+	struct number_list *l = opaque;
+
+	if (l->count == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		uint64_t *p = mem_realloc_array(l->numbers, cap, sizeof(*p));
+
+		if (!p)
+			return err_nomem(err, "list of files");
+		l->numbers = p;
+		l->cap = cap;
+	}
+	l->numbers[l->count++] = number;
+	return 0;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int list_numbers(struct store *s, enum backend_kind kind, uint64_t **numbers, size_t *count,
+			struct err *err)
+{
+	struct number_list l = { 0 };
+	int r = s->backend->ops->each(s->backend, kind, number_add, &l, err);
+
+	if (r < 0) {
+		free(l.numbers);
+		return r;
+	}
+	if (l.count)
+		qsort(l.numbers, l.count, sizeof(*l.numbers), compare_numbers);
+	*numbers = l.numbers;
+	*count = l.count;
+	return 0;
+}
+
+int store_packs_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err)
+{
+	return list_numbers(s, BACKEND_PACK, numbers, count, err);
+}
+
+int store_segments_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err)
+{
+	return list_numbers(s, BACKEND_SEGMENT, numbers, count, err);
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Files of the data folders: packs, index segments, staging, lock files.
+ *
+ * Behind it stands a backend, one table of operations (store/backend.h; a directory now), so that object stores can
+ * follow.  This room knows bytes and numbers; who hands out numbers and what is live is the catalog's business.
+ *
+ * Invariants:
+ *  1. A file enters packs/ or index/ only by rename out of staging/TOKEN/; a new one never replaces.
+ *  2. A pack's descriptor and footer are one cache entry: a footer is used only with the file that it was read from.
+ *  3. What store_record_read returns was checked: record header against footer, tag or XXH3, lengths; and the content
+ *     id too when asked for.
+ *  4. A writer that failed once only fails from then on.
+ */
+#ifndef LIVEPOINT_STORE_STORE_H
+#define LIVEPOINT_STORE_STORE_H
+
+#include "codec/codec.h"
+
+struct store;
+
+/* At init: makes the folders in an existing repository folder and probes that staging/ and packs/ are one mount (rename
+ * works without replacing) and that flock excludes between two descriptors. */
+int store_make_folders(const char *repo_path, struct err *err);
+
+struct store_spec {
+	const char *path; /* of the repository */
+	const struct codec_keys *keys; /* borrowed for the store's life */
+	uint64_t footer_cache; /* bytes; 0: 32 MiB */
+};
+int store_open(const struct store_spec *spec, struct store **out, struct err *err);
+void store_close(struct store *s); /* every pack given back */
+DEFINE_CLEANUP(store, store_close)
+/* Drops cached descriptors and footers of packs that nobody uses (after damage, for tests). Any thread. */
+void store_drop_cache(struct store *s);
+
+/* --- locks/NAME: who is alive --- */
+/* Makes a lock file with a random name, locked; fills name (64 bytes).  The lock ends with *fd. */
+int store_lock_make(struct store *s, char name[64], int *fd, struct err *err);
+/* 1: somebody holds it; 0: nobody (or no file). */
+int store_lock_held(struct store *s, const char *name, struct err *err);
+int store_lock_remove(struct store *s, const char *name, struct err *err);
+/* Names of lock files; fn returns 0 to go on. */
+int store_locks_each(struct store *s, int (*fn)(void *opaque, const char *name, struct err *err),
+		     void *opaque, struct err *err);
+
+/* --- reading: any thread; one struct store_reader a thread at a time --- */
+struct store_reader;
+int store_reader_new(struct store *s, struct store_reader **out, struct err *err);
+void store_reader_free(struct store_reader *r);
+DEFINE_CLEANUP(store_reader, store_reader_free)
+struct codec_ctx *store_reader_codec(struct store_reader *r); /* borrowed */
+
+struct store_pack; /* a pack file that is open, with its footer; counted */
+/* ERR_NOT_FOUND: no such file; ERR_DAMAGED: header, trailer or footer do not hold. */
+int store_pack_get(struct store *s, uint64_t number, struct store_pack **out, struct err *err);
+void store_pack_put(struct store_pack *p);
+DEFINE_CLEANUP(store_pack, store_pack_put)
+/* NULL: the slot is not in the file. Borrowed until put. */
+const struct footer_entry *store_pack_entry(const struct store_pack *p, uint32_t slot);
+const struct footer_entry *store_pack_entries(const struct store_pack *p, unsigned *count);
+const struct pack_header *store_pack_header(const struct store_pack *p);
+uint64_t store_pack_size(const struct store_pack *p); /* bytes */
+
+/* Reads and opens a record into dst (cap bytes); fills *len.  id: what it must be, or NULL; by_hash: recompute the content
+ * id from the plaintext. */
+int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
+		      enum object_type type, const uint8_t *id, bool by_hash, void *dst, size_t cap,
+		      size_t *len, struct err *err);
+/* Tells the kernel that the record will be read soon. */
+void store_record_willneed(struct store *s, uint64_t locator);
+
+/* --- writing: one thread at a time a stage or writer --- */
+struct store_stage; /* staging/TOKEN and the folders to sync */
+int store_stage_begin(struct store *s, uint64_t token, struct store_stage **out, struct err *err);
+/* fsync of each folder into which this stage renamed since the last call (I7). */
+int store_stage_sync(struct store_stage *st, struct err *err);
+/* Removes the folder and what is left in it; frees. */
+int store_stage_end(struct store_stage *st, struct err *err);
+/* Frees only: what a killed process would leave. */
+void store_stage_abandon(struct store_stage *st);
+/* Sweep S2 for a token; missing is fine. */
+int store_stage_remove(struct store *s, uint64_t token, struct err *err);
+/* Tokens that have a folder in staging/. */
+int store_stages_each(struct store *s, int (*fn)(void *opaque, uint64_t token, struct err *err),
+		      void *opaque, struct err *err);
+
+struct store_writer; /* a pack being written */
+int store_writer_new(struct store_stage *st, uint64_t number, enum pack_kind kind,
+		     struct store_writer **out, struct err *err);
+void store_writer_free(struct store_writer *w); /* the staged file stays for stage_end */
+DEFINE_CLEANUP(store_writer, store_writer_free)
+struct store_append {
+	enum object_type type;
+	const uint8_t *id;
+	uint32_t plain_len;
+	enum object_codec codec;
+	int level;
+	uint64_t xxh3; /* of the plaintext, for suite 0 */
+	const void *payload; /* plain or compressed, as codec says */
+	size_t n; /* bytes of payload */
+};
+/* Seals and appends; fills *locator. */
+int store_writer_append(struct store_writer *w, struct codec_ctx *ctx, const struct store_append *a,
+			uint64_t *locator, struct err *err);
+bool store_writer_full(const struct store_writer *w);
+uint64_t store_writer_number(const struct store_writer *w);
+uint32_t store_writer_slots(const struct store_writer *w);
+uint64_t
+store_writer_bytes(const struct store_writer *w); /* of the file so far, or whole after finish */
+const struct footer_entry *store_writer_entries(const struct store_writer *w, unsigned *count);
+/* Reads back a record that was appended to this writer and may still be in memory. */
+/* Footer, trailer, fdatasync, then the whole file read back through decoding and hash (I5).  May run on another thread. */
+int store_writer_finish(struct store_writer *w, struct store_reader *r, struct err *err);
+/* Rename into packs/ (I6). */
+int store_writer_publish(struct store_writer *w, struct err *err);
+
+/* Sweep S3, G9: removes a pack's file; missing is fine (returns 0; 1 if it was there). */
+int store_pack_remove(struct store *s, uint64_t number, struct err *err);
+/* fsync of the pack's folder. */
+int store_pack_folder_sync(struct store *s, uint64_t number, struct err *err);
+/* Numbers of all files in packs/, ascending; freed by the caller.  A name that is not a pack's is ERR_DAMAGED, named. */
+int store_packs_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err);
+
+/* --- chunk index: a hint for dedup --- */
+struct index_entry {
+	uint8_t key[SEGMENT_KEY_LEN];
+	uint64_t locator;
+};
+/* Writes a segment of n entries, sorted here, through the stage: write, sync, rename, folder sync (I8). */
+int store_segment_write(struct store_stage *st, uint64_t number, struct index_entry *entries,
+			size_t n, struct err *err);
+/* Merges segments into one under a new number, streaming. */
+int store_segment_merge(struct store_stage *st, uint64_t number, const uint64_t *old, size_t nold,
+			uint64_t *records, struct err *err);
+int store_segment_remove(struct store *s, uint64_t number, struct err *err);
+/* Reads everything and compares the checks and the order. */
+int store_segment_check(struct store *s, uint64_t number, struct err *err);
+int store_segments_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err);
+
+struct store_index; /* a set of open segments; any thread */
+int store_index_new(struct store *s, struct store_index **out, struct err *err);
+void store_index_free(struct store_index *x);
+DEFINE_CLEANUP(store_index, store_index_free)
+/* Opens a listed segment and adds it; one that is lost or bad is an error that the caller may pass over. */
+int store_index_add(struct store_index *x, uint64_t number, struct err *err);
+void store_index_drop(struct store_index *x, uint64_t number);
+uint64_t store_index_memory(const struct store_index *x); /* bytes resident */
+#define INDEX_CANDIDATES 4
+struct index_query {
+	const uint8_t *id; /* in: ID_LEN bytes */
+	uint64_t locators[INDEX_CANDIDATES]; /* out: to be confirmed by footers */
+	unsigned count;
+};
+/* Looks up n at once: bloom first, pages of the rest are asked for together, then read in order. Read errors are misses. */
+void store_index_lookup(struct store_index *x, struct index_query *queries, size_t n);
+
+#endif
