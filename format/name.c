@@ -25,8 +25,8 @@ static const struct {
 	int level;
 } compressions[] = {
 	[COMPRESSION_NONE] = { "none", 0 },	  [COMPRESSION_FAST] = { "fast", -3 },
-	[COMPRESSION_DEFAULT] = { "default", 1 }, [COMPRESSION_BETTER] = { "better", 6 },
-	[COMPRESSION_BEST] = { "best", 15 },
+	[COMPRESSION_DEFAULT] = { "default", 1 }, [COMPRESSION_BETTER] = { "better", 3 },
+	[COMPRESSION_BEST] = { "best", 9 },
 };
 
 static const char *word_of(const char *const *words, size_t count, int number)

@@ -36,8 +36,10 @@ static int read_map(struct disk_job *job, struct err *err)
 			       "disk '%s': a stream is read as it comes, a change map is of no use",
 			       job->name);
 	fd = file_open(path, O_RDONLY, 0, err);
-	if (fd < 0)
-		return err_prefix(err, "change map of '%s'", job->name);
+	if (fd < 0) {
+		err_prefix(err, "change map of '%s'", job->name);
+		return err_recode(err, ERR_SOURCE);
+	}
 	r = change_map_new(job->source->size, job->unit, &map, err);
 	if (r < 0)
 		return r;

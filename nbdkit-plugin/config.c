@@ -54,7 +54,8 @@ static int set_fd(const char *key, const char *value, int *fd)
 
 static int set_path(const char *value, char **path)
 {
-	char *full = nbdkit_absolute_path(value); /* nbdkit leaves the current folder when it forks */
+	char *full =
+		nbdkit_absolute_path(value); /* nbdkit leaves the current folder when it forks */
 
 	if (!full)
 		return -1;

@@ -42,7 +42,7 @@ struct start {
 	uint64_t cache; /* bytes, if the spec says */
 	struct repo_spec point; /* resolved */
 	char point_text[POINT_TEXT_MAX];
-	char *dir, *json, *log; /* owned paths */
+	char *dir, *json, *log, *plugin; /* owned paths */
 	int lock_fd, log_fd, key_fd;
 	struct listener listener;
 	struct record record;
@@ -75,6 +75,7 @@ static void start_release(struct start *s)
 	free(s->dir);
 	free(s->json);
 	free(s->log);
+	free(s->plugin);
 }
 #define cleanup_start __attribute__((cleanup(start_release)))
 
@@ -307,7 +308,10 @@ static int make_args(struct start *s, struct err *err)
 	if (code < 0)
 		return code;
 	want += s->nargs - 2;
-	add_arg(s, plugin_path());
+	s->plugin = plugin_path();
+	if (!s->plugin)
+		return err_nomem(err, "path of the plugin");
+	add_arg(s, str_dup(s->plugin));
 	add_arg(s, str_printf("repo=%s", s->record.e.repo));
 	add_arg(s, str_printf("point=%s%s%s", s->point_text, s->point.disk[0] ? "/" : "",
 			      s->point.disk));
@@ -343,17 +347,31 @@ static int make_key_pipe(struct start *s, struct err *err)
 	return code;
 }
 
+/* The plugin guards nbdkit against clients that leave abruptly, if it is loaded first (nbdkit-plugin/guard.c).  NULL if
+ * it is not known by path, or by one that LD_PRELOAD cannot say. */
+static char *preload_setting(const struct start *s)
+{
+	const char *others = getenv("LD_PRELOAD");
+
+	if (!strchr(s->plugin, '/') || strpbrk(s->plugin, ": ") || access(s->plugin, R_OK) < 0)
+		return NULL;
+	return str_printf("LD_PRELOAD=%s%s%s", s->plugin, others ? ":" : "", others ? others : "");
+}
+
 static int launch(struct start *s, struct err *err)
 {
+	cleanup_free char *preload = preload_setting(s);
 	/* Empty counts as unset; what was in ours stays here. */
-	static const char *const no_secrets[] = {
-		"LIVEPOINT_PASSPHRASE=", "LIVEPOINT_PASSPHRASE_FD=", "LIVEPOINT_PASSPHRASE_FILE=",
-		"LIVEPOINT_PASSPHRASE_COMMAND=", NULL
-	};
+	const char *const env[] = { "LIVEPOINT_PASSPHRASE=",
+				    "LIVEPOINT_PASSPHRASE_FD=",
+				    "LIVEPOINT_PASSPHRASE_FILE=",
+				    "LIVEPOINT_PASSPHRASE_COMMAND=",
+				    preload,
+				    NULL };
 	const int fds[] = { s->listener.fd, s->lock_fd, s->key_fd };
 	const struct proc_spec spec = {
 		.argv = (const char *const *)s->args,
-		.env_add = no_secrets,
+		.env_add = env,
 		.in_fd = -1,
 		.out_fd = -1,
 		.err_fd = s->log_fd,

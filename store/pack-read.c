@@ -202,9 +202,9 @@ static int pack_load(struct store_pack *p, struct err *err)
 		r = check_header(p, err);
 	if (r == 0)
 		r = load_footer(p, tail, tail_len, err);
-	if (r == 0)
-		r = codec_pack_key_new(p->store->keys, p->header.salt, p->header.epoch, &p->key,
-				       err);
+	/* Without the repository's key only the footer can be used. */
+	if (r == 0 && p->header.suite == codec_keys_suite(p->store->keys)->number)
+		r = codec_pack_key_new(p->store->keys, p->header.salt, p->header.epoch, &p->key, err);
 	return r;
 }
 
@@ -427,7 +427,8 @@ static int read_entry(struct store_reader *r, struct store_pack *p, const struct
 		      bool by_hash, void *dst, struct err *err)
 {
 	size_t n = RECORD_HEADER_LEN + (size_t)e->stored_len;
-	int ret = store_reader_scratch(r, n, err);
+	int ret = p->key ? store_reader_scratch(r, n, err) :
+			   err_set(err, ERR_KEY, "the repository's key is needed to read it");
 
 	if (ret < 0)
 		return ret;

@@ -7,11 +7,11 @@
 requires jq --version
 
 make_repo
-truncate -s 1G disk.raw
+truncate -s 300M disk.raw
 random_file part 4M 1
 dd if=part of=disk.raw bs=1M seek=100 conv=notrunc status=none
-dd if=part of=disk.raw bs=4k seek=200001 conv=notrunc status=none # off the grid of chunks
-dd if=/dev/zero of=disk.raw bs=1M seek=500 count=8 conv=notrunc status=none # zeroes, not holes
+dd if=part of=disk.raw bs=4k seek=50001 conv=notrunc status=none # off the grid of chunks
+dd if=/dev/zero of=disk.raw bs=1M seek=250 count=8 conv=notrunc status=none # zeroes, not holes
 want=$(sha disk.raw)
 
 # the first point: full, and only what is allocated was read

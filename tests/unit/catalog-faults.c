@@ -414,8 +414,7 @@ static void child_private(struct job *j)
 	CHECK(f, mkdir(tmp, 0777) == 0 && chmod(tmp, 0777) == 0 && chmod(f->dir, 0755) == 0 &&
 			 chmod(f->path, 0644) == 0);
 	setenv("TMPDIR", tmp, 1);
-	if (setresuid(65534, 65534, 65534) != 0)
-		_exit(77);
+	CHECK(f, setresuid(65534, 65534, 65534) == 0);
 	CHECK(f, catalog_open(f->path, CATALOG_READ_ONLY, help_uuid, &f->c, &f->err) == ERR_NOSPC);
 	CHECK(f, catalog_open(f->path, CATALOG_READ_ONLY, help_uuid, &f->c, &f->err) == ERR_IO);
 }
@@ -437,12 +436,12 @@ static void test_copies(void **state)
 	help_folder(&j.f);
 	assert_int_equal(run(child_copy, &j), 0);
 	assert_int_equal(run(child_remove, &j), 0);
+	if (geteuid() != 0)
+		skip(); /* nobody else's catalog to be had */
 	help_folder(&j.f);
 	status = run(child_private, &j);
 	assert_int_equal(run(child_tmp_empty, &j), 0);
 	assert_int_equal(run(child_remove, &j), 0);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		skip();
 	assert_int_equal(status, 0);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Write sessions and what they leave: round trips, sharing with the parent, dedup, sizes, the serial twin. */
-#include "repo-help.h"
+#include "tests/unit/repo-help.h"
 
 #include "format/format.h"
 
