@@ -3,7 +3,7 @@
  * The catalog: names, restore points, the pack directory, leases, pins, index segment list.
  * SQLite (WAL, synchronous=FULL); SQL text lives in this room only.  Megabytes, never a row per chunk.
  *
- * Words and steps (I2, S1, ...) are those of livepoint-repository(5) and the protocol in docs/ARCHITECTURE.md:
+ * Words and steps (I2, S1, ...) are those of docs/PROTOCOL.md:
  * a token that is not in `lease` changes nothing, so every transaction of a session looks first (ERR_FENCED).
  *
  * Invariants:

@@ -29,17 +29,6 @@ start_nbdkit() {
 # log_ranges KIND FILE: "offset count" of each request of that kind (Read, Write, Zero) in the log of
 # nbdkit's log filter.
 log_ranges() {
-	awk -v kind="$1" '
-		$0 ~ (" " kind " id=") {
-			offset = count = ""
-			for (i = 1; i <= NF; i++) {
-				if ($i ~ /^offset=/) offset = substr($i, 8)
-				if ($i ~ /^count=/) count = substr($i, 7)
-			}
-			print strtonum(offset), strtonum(count)
-		}' "$2" 2>/dev/null || log_ranges_mawk "$1" "$2"
-}
-log_ranges_mawk() {
 	sed -nE "s/.* $1 id=[0-9]+ offset=(0x[0-9a-f]+) count=(0x[0-9a-f]+).*/\1 \2/p" "$2" |
 		while read -r offset count; do echo $((offset)) $((count)); done
 }
