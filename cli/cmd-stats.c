@@ -103,6 +103,8 @@ int cmd_stats(struct cli *cli, struct err *err)
 		r = repo_stats(repo, &s, err);
 	if (r < 0)
 		return r;
+	if (opt_given(&cli->opt, O_PROMETHEUS))
+		return stats_prometheus(repo, &s, err);
 	return cli->json ? stats_json(repo_conf(repo), &s, err) :
 			   stats_text(repo_conf(repo), &s, err);
 }

@@ -115,6 +115,11 @@ static const struct opt_def benchmark_opts[] = {
 	  "time for each measurement (default 1)" },
 };
 
+static const struct opt_def stats_opts[] = {
+	{ O_PROMETHEUS, "prometheus", 0, OPT_FLAG, false, NULL,
+	  "print in Prometheus' text format, with ages per name" },
+};
+
 #define OPTS(a) a, ARRAY_SIZE(a)
 #define NO_OPTS NULL, 0
 
@@ -135,7 +140,8 @@ const struct command_def cli_commands[] = {
 	  NO_OPTS, cmd_diff },
 	{ "verify", "check", "[POINT]", "check the repository or one point", 0, 1,
 	  OPTS(verify_opts), cmd_verify },
-	{ "stats", NULL, "", "sizes and ratios of the repository", 0, 0, NO_OPTS, cmd_stats },
+	{ "stats", NULL, "", "sizes and ratios of the repository", 0, 0, OPTS(stats_opts),
+	  cmd_stats },
 	{ "benchmark", NULL, "", "measure this machine", 0, 0, OPTS(benchmark_opts),
 	  cmd_benchmark },
 	{ "version", NULL, "", "print versions", 0, 0, NO_OPTS, cmd_version },

@@ -132,6 +132,8 @@ int cmd_unexport(struct cli *cli, struct err *err);
 int cmd_diff(struct cli *cli, struct err *err);
 int cmd_verify(struct cli *cli, struct err *err);
 int cmd_stats(struct cli *cli, struct err *err);
+struct repo_stats;
+int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *err);
 int cmd_benchmark(struct cli *cli, struct err *err);
 int cmd_version(struct cli *cli, struct err *err);
 int cmd_debug_dump(struct cli *cli, struct err *err);

@@ -27,6 +27,8 @@
 #define NBD_REQUEST (256u << 10)
 #define NBD_IN_FLIGHT 64 /* requests; nbdcopy's default */
 #define NBD_STATUS_BYTES GiB
+#define NBD_LEAVE_NS (500ull * 1000 * 1000)
+#define NBD_LEAVE_POLL_MS 50
 
 struct target_nbd {
 	struct target base;
@@ -328,12 +330,27 @@ static int nbd_target_flush(struct target *t, struct err *err)
 	return r < 0 ? r : nbd_state(n, err);
 }
 
+/* Leaves the server in good order if it still answers: requests in flight get half a second to end, and the
+ * server is told that we go (nbdkit 1.32 may abort when a connection vanishes under a reply). */
+static void nbd_leave(struct nbd_handle *h)
+{
+	uint64_t until = time_mono_ns() + NBD_LEAVE_NS;
+
+	while (nbd_aio_in_flight(h) > 0 && !nbd_aio_is_dead(h) && !nbd_aio_is_closed(h) &&
+	       time_mono_ns() < until)
+		nbd_poll(h, NBD_LEAVE_POLL_MS);
+	if (nbd_aio_in_flight(h) == 0 && nbd_aio_is_ready(h) && nbd_aio_disconnect(h, 0) >= 0)
+		while (!nbd_aio_is_dead(h) && !nbd_aio_is_closed(h) && time_mono_ns() < until)
+			nbd_poll(h, NBD_LEAVE_POLL_MS);
+	nbd_close(h);
+}
+
 static void nbd_cancel(struct target *t)
 {
 	struct target_nbd *n = nbd_of(t);
 
 	if (n->h)
-		nbd_close(n->h);
+		nbd_leave(n->h);
 	n->h = NULL;
 }
 

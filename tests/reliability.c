@@ -271,7 +271,11 @@ struct rel_status rel_wait(struct rel *t, pid_t pid)
 struct rel_status rel_run(struct rel *t, const char *const *args, const char *fault,
 			  const char *log)
 {
-	return rel_wait(t, rel_spawn(t, args, fault, log, t->out, t->err));
+	uint64_t begun = time_mono_ns();
+	struct rel_status s = rel_wait(t, rel_spawn(t, args, fault, log, t->out, t->err));
+
+	t->last_ns = time_mono_ns() - begun;
+	return s;
 }
 
 void rel_whole(const char *file, char *text, size_t size)

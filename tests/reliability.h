@@ -41,6 +41,7 @@ struct rel {
 	struct rel_promise *promises;
 	size_t npromises;
 	unsigned passed;
+	uint64_t last_ns; /* that the last rel_run() took */
 	char what[512]; /* the case under way, for messages */
 };
 

@@ -3,14 +3,11 @@
 # kill -9 of `livepoint backup` at random instants, plain and encrypted: no point is ever lost and nobody has to help.
 # What is checked after each kill stands in tests/kill-loop.c.  LIVEPOINT_SEED repeats a run.
 . "$(dirname "$0")/../functions.sh"
+. "$abs_top_srcdir/tests/reliability.sh"
 
-seed=${LIVEPOINT_SEED:-$(date +%s)}
+fast_dir kill
 count=$(slow_count 220 2000)
-passed=0 failed=0
 for kind in plain encrypted; do
-	"$abs_top_builddir/tests/kill-loop" "$tmp/$kind" $kind $((count / 2)) "$seed" | tee "$kind.log" || true
-	last=$(tail -n 1 "$kind.log")
-	passed=$((passed + ${last%% passed*}))
-	[ "$last" = "${last%% *} passed, 0 failed" ] || failed=$((failed + 1))
+	drive kill-loop "$fast/$kind" $kind $((count / 2)) "$seed"
 done
 slow_done "kills of backup (seed $seed)" $passed $failed $((count / 2 * 2))
