@@ -53,37 +53,46 @@ static int read_sources(const struct options *o, struct backup_input *in, struct
 	return 0;
 }
 
-/* The source that --changed [DISK=]FILE is about; NULL if it names none or none is named. */
-static struct ingest_source *changed_source(struct backup_input *in, const char *disk)
+/* The source that --changed [DISK=]FILE is about; NULL if no disk is called so, or several could be meant. */
+static struct ingest_source *changed_source(struct backup_input *in,
+					    char (*names)[DISK_NAME_MAX_LEN + 1], const char *disk)
 {
 	size_t i;
 
 	if (!disk)
 		return in->nsources == 1 ? &in->sources[0] : NULL;
 	for (i = 0; i < in->nsources; i++)
-		if (in->sources[i].disk && strcmp(in->sources[i].disk, disk) == 0)
+		if (strcmp(names[i], disk) == 0)
 			return &in->sources[i];
 	return NULL;
 }
 
 static int read_changed(const struct options *o, struct backup_input *in, struct err *err)
 {
+	cleanup_free char(*names)[DISK_NAME_MAX_LEN + 1] =
+		mem_alloc_array(in->nsources, sizeof(*names));
 	const char *text;
 	size_t i;
 	int r;
 
+	if (!names)
+		return err_nomem(err, "names of disks");
+	r = ingest_disk_names(in->sources, in->nsources, names, err);
+	if (r < 0)
+		return r;
 	for (i = 0; (text = opt_nth(o, O_CHANGED, i)) != NULL; i++) {
 		struct ingest_source map = { 0 }, *source;
 
 		r = ingest_source_parse(text, &map, err);
 		if (r < 0)
 			return err_prefix(err, "--changed");
-		source = changed_source(in, map.disk);
+		source = changed_source(in, names, map.disk);
 		if (!source)
-			r = err_set(err, ERR_USAGE,
-				    "--changed '%.128s' fits no source: name both, as in "
-				    "vda=SOURCE and --changed vda=FILE",
-				    text);
+			r = err_set(
+				err, ERR_USAGE,
+				"--changed '%.128s' fits no disk of this backup: name it, as in "
+				"vda=SOURCE and --changed vda=FILE",
+				text);
 		else if (source->changed)
 			r = err_set(err, ERR_USAGE, "--changed is given twice for one source");
 		else

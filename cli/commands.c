@@ -35,7 +35,7 @@ static const struct opt_def init_opts[] = {
 	{ O_ENCRYPT, "encrypt", 0, OPT_CHOICE_OR_NONE, false, "aes-256-gcm",
 	  "encrypt the repository under a passphrase" },
 	{ O_CHUNK_SIZE, "chunk-size", 0, OPT_SIZE, false, "SIZE",
-	  "chunk size of disks, a power of two from 4K to 4M (default 64K)" },
+	  "chunk size of disks, a power of two from 4K to 1M (default 64K)" },
 	{ O_COMPRESSION, "compression", 0, OPT_CHOICE, false, COMPRESSIONS,
 	  "compression of new data (default: default)" },
 };

@@ -100,7 +100,7 @@ struct conf {
 };
 #define CHUNK_SIZE_DEFAULT 65536u
 #define CHUNK_SIZE_MIN 4096u
-#define CHUNK_SIZE_MAX (4u << 20)
+#define CHUNK_SIZE_MAX (1u << 20) /* a session buffer (repo/session.h) holds at least one */
 #define LEAF_CHUNKS 1024u
 #define PAGE_LEAVES 1024u
 #define ROOT_PAGES_MAX 1024u

@@ -20,6 +20,9 @@ struct ingest_source {
 /* Parses SOURCE = [DISK=]WHERE; fills *out (caller releases). */
 int ingest_source_parse(const char *text, struct ingest_source *out, struct err *err);
 void ingest_source_release(struct ingest_source *s);
+/* Fills the names of all disks in order: given, of the device's folder, else vda, vdb, ...; duplicates are ERR_USAGE. */
+int ingest_disk_names(const struct ingest_source *sources, size_t n,
+		      char (*names)[DISK_NAME_MAX_LEN + 1], struct err *err);
 
 struct ingest_spec {
 	const char *name; /* NAME */

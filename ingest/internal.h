@@ -101,9 +101,6 @@ bool where_is_nbd(const char *where);
 const char *image_format(const char *name);
 /* The same by the ending of a file name; "raw" if it says nothing. */
 const char *image_format_of_path(const char *path);
-/* Fills the names of all disks in order: given, of the device's folder, else vda, vdb, ...; duplicates are ERR_USAGE. */
-int ingest_disk_names(const struct ingest_source *sources, size_t n,
-		      char (*names)[DISK_NAME_MAX_LEN + 1], struct err *err);
 
 /* --- change maps --- */
 enum change { CHANGE_NONE = 0, CHANGE_DATA = 1, CHANGE_HOLE = 2 };

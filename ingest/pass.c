@@ -27,6 +27,7 @@
 #include "base/banned.h"
 
 #define PASS_ITEMS 16u
+#define PLAN_WAIT 100 /* no enum pass_end */
 
 enum item_kind { ITEM_READ, ITEM_HOLE, ITEM_UNCHANGED };
 struct pass_item {
@@ -232,7 +233,7 @@ static bool buffers_left(const struct pass *p)
 	return p->buffers < MIN(p->source->depth, (unsigned)PASS_DEPTH);
 }
 
-/* Returns 1 if it has to wait for a buffer. */
+/* Returns PLAN_WAIT if it has to wait for a buffer. */
 static int plan_data(struct pass *p, uint64_t limit, struct err *err)
 {
 	struct source_extent e;
@@ -244,21 +245,56 @@ static int plan_data(struct pass *p, uint64_t limit, struct err *err)
 		plan_item(p, ITEM_HOLE, unit_floor(p, MIN(e.end, limit)));
 		return 0;
 	}
-	return buffers_left(p) ? plan_buffer(p, buffer_end(p, limit), false, err) : 1;
+	return buffers_left(p) ? plan_buffer(p, buffer_end(p, limit), false, err) : PLAN_WAIT;
+}
+
+/* Samples below end that the source calls a hole: the parent must have zeroes there.  No buffer and no item for them, for
+ * most of a big disk may be such.  Returns 0 with next_sample at the next one to be read, PASS_MAP_WRONG, or a code. */
+static int check_hole_samples(struct pass *p, uint64_t end, struct err *err)
+{
+	while (p->next_sample < end) {
+		struct source_extent e;
+		uint64_t at = p->next_sample, stop = MIN(at + p->unit, end);
+		int r = source_extent(p->source, at, &e, err);
+
+		if (r < 0)
+			return r;
+		if (!e.hole || e.end < stop)
+			return 0;
+		for (; at + p->chunk <= stop; at += p->chunk) {
+			uint8_t id[ID_LEN];
+
+			r = repo_disk_chunk_id(p->parent, at / p->chunk, id, err);
+			if (r == ERR_DAMAGED)
+				return 0; /* read and written: that heals it */
+			if (r < 0)
+				return r;
+			if (!mem_is_zero(id, ID_LEN)) {
+				p->wrong_offset = at;
+				return PASS_MAP_WRONG;
+			}
+		}
+		draw_sample(p, stop);
+	}
+	return 0;
 }
 
 static int plan_unchanged(struct pass *p, uint64_t limit, struct err *err)
 {
 	uint64_t end;
+	int r;
 
 	if (p->next_sample < p->pos)
 		draw_sample(p, p->pos);
+	r = check_hole_samples(p, limit, err);
+	if (r != 0)
+		return r;
 	if (p->next_sample > p->pos) {
 		plan_item(p, ITEM_UNCHANGED, MIN(limit, p->next_sample));
 		return 0;
 	}
 	if (!buffers_left(p))
-		return 1;
+		return PLAN_WAIT;
 	for (end = p->pos; end == p->next_sample && end < buffer_end(p, limit);) {
 		end = MIN(end + p->unit, limit);
 		draw_sample(p, end);
@@ -266,7 +302,7 @@ static int plan_unchanged(struct pass *p, uint64_t limit, struct err *err)
 	return plan_buffer(p, end, true, err);
 }
 
-/* Plans one item more; returns 1 if that has to wait for a buffer. */
+/* Plans one item more; returns 0, PLAN_WAIT if that has to wait for a buffer, PASS_MAP_WRONG, or a code. */
 static int plan_next(struct pass *p, struct err *err)
 {
 	enum change change = CHANGE_DATA;
@@ -563,7 +599,7 @@ static int pass_step(struct pass *p, struct err *err)
 
 	while (r == 0 && p->pos < p->size && p->count < PASS_ITEMS)
 		r = plan_next(p, err);
-	if (r < 0)
+	if (r != 0 && r != PLAN_WAIT)
 		return r;
 	r = finish_oldest(p, err);
 	if (r == 0)

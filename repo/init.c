@@ -147,7 +147,7 @@ static int check_spec(const struct repo_init_spec *spec, struct conf *conf, stru
 	}
 	if (conf->chunk_size < CHUNK_SIZE_MIN || conf->chunk_size > CHUNK_SIZE_MAX ||
 	    (conf->chunk_size & (conf->chunk_size - 1)))
-		return err_set(err, ERR_INVALID, "chunk size %u is no power of two from 4K to 4M",
+		return err_set(err, ERR_INVALID, "chunk size %u is no power of two from 4K to 1M",
 			       conf->chunk_size);
 	return 0;
 }

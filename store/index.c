@@ -158,30 +158,49 @@ static int segment_load(struct segment *g, uint64_t number, struct err *err)
 	return 0;
 }
 
-/* Puts a new set in place: the old one's segments (without `without`) and `extra`. */
-static int set_replace(struct store_index *x, struct segment *extra, uint64_t without,
-		       struct err *err)
+/* Puts a new set in place: the old one's segments (without `without`) and `extra`.  Returns 0: done, 1: another thread
+ * has put one in place meanwhile. */
+static int set_replace_once(struct store_index *x, struct segment *extra, uint64_t without,
+			    struct err *err)
 {
 	struct segment_set *old = set_get(x), *fresh = set_new(old->count + 1);
+	bool mine;
 
 	if (!fresh) {
 		set_put(x, old);
 		return err_nomem(err, "chunk index");
 	}
 	pthread_mutex_lock(&x->lock);
-	for (size_t i = 0; i < old->count; i++)
-		if (old->segments[i]->h.number != without)
-			fresh->segments[fresh->count++] = old->segments[i];
-	if (extra)
-		fresh->segments[fresh->count++] = extra;
-	for (size_t i = 0; i < fresh->count; i++)
-		fresh->segments[i]->refs++;
-	fresh->refs = 1;
-	x->set = fresh;
+	mine = x->set == old;
+	if (mine) {
+		for (size_t i = 0; i < old->count; i++)
+			if (old->segments[i]->h.number != without)
+				fresh->segments[fresh->count++] = old->segments[i];
+		if (extra)
+			fresh->segments[fresh->count++] = extra;
+		for (size_t i = 0; i < fresh->count; i++)
+			fresh->segments[i]->refs++;
+		fresh->refs = 1;
+		x->set = fresh;
+	}
 	pthread_mutex_unlock(&x->lock);
 	set_put(x, old); /* ours */
-	set_put(x, old); /* the index's */
-	return 0;
+	if (mine)
+		set_put(x, old); /* the index's */
+	else
+		free(fresh);
+	return mine ? 0 : 1;
+}
+
+static int set_replace(struct store_index *x, struct segment *extra, uint64_t without,
+		       struct err *err)
+{
+	int r;
+
+	do
+		r = set_replace_once(x, extra, without, err);
+	while (r > 0);
+	return r;
 }
 
 int store_index_add(struct store_index *x, uint64_t number, struct err *err)

@@ -122,7 +122,22 @@ lp --json backup --sample 100 --changed new=empty.json fresh new=disk.raw >out.j
 # 10 % of 320 chunks: between 5 and 80 but for one run in a billion
 lp --json backup --sample 10 --changed new=empty.json fresh new=disk.raw >out.json
 read=$(json_of out.json .read)
-[ "$read" -ge $((5 * chunk)) ] && [ "$read" -le $((80 * chunk)) ] || fail "a sample of 10 % read $read bytes"
+if [ "$read" -lt $((5 * chunk)) ] || [ "$read" -gt $((80 * chunk)) ]; then
+	fail "a sample of 10 % read $read bytes"
+fi
+# holes are sampled too: one that the point before has data for is noticed without a read
+truncate -s 64M sparse.raw
+dd if=disk.raw of=sparse.raw bs=1M count=2 seek=30 conv=notrunc status=none
+lp backup sparse new=sparse.raw
+truncate -s 0 sparse.raw
+truncate -s 64M sparse.raw
+status=0
+lp --json backup --sample 100 --changed new=empty.json sparse new=sparse.raw >out.json || status=$?
+[ $status = 3 ] || fail "data that became a hole unseen ended with $status"
+lp restore sparse/new out.raw --overwrite
+cmp sparse.raw out.raw || fail "data that became a hole is still there"
+lp --json backup --sample 100 --changed new=empty.json sparse new=sparse.raw >out.json
+[ "$(json_of out.json .read)" = 0 ] || fail "holes were read to sample them"
 
 # what is no change map
 refused() {

@@ -354,7 +354,7 @@ static void test_geometry(void **state)
 	assert_false(map_geometry(UINT64_MAX, CHUNK_SIZE_MAX, &chunks, &leaves, &pages));
 	assert_false(map_geometry(5, 0, &chunks, &leaves, &pages));
 	assert_int_equal(pages, 1024);
-	assert_true(map_geometry(4096 * TiB, CHUNK_SIZE_MAX, &chunks, &leaves, &pages));
+	assert_true(map_geometry(1024 * TiB, CHUNK_SIZE_MAX, &chunks, &leaves, &pages));
 	assert_true(map_geometry(4 * TiB, CHUNK_SIZE_MIN, &chunks, &leaves, &pages));
 	assert_false(map_geometry(4 * TiB + 1, CHUNK_SIZE_MIN, &chunks, &leaves, &pages));
 }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The first hit of each fault point of a first backup and of an init; tests/slow/fault-backup.sh has the rest.
+. "$(dirname "$0")/functions.sh"
+. "$abs_top_srcdir/tests/reliability.sh"
+
+fast_dir fault
+drive fault-loop "$fast/e" encrypted full first "$seed"
+drive fault-loop "$fast/p" plain init first "$seed"
+drive_done
