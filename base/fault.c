@@ -39,7 +39,7 @@ struct fault_spec {
 	uint64_t nth;
 	bool later; /* "N+": every later hit too */
 	enum fault_action action;
-	int result; /* of FAULT_FAIL: an errno value or FAULT_SHORT */
+	int result; /* of FAULT_FAIL: an errno value, FAULT_SHORT or FAULT_SKIP */
 	_Atomic uint64_t hits;
 };
 
@@ -68,9 +68,10 @@ static bool fault_parse_action(struct fault_spec *spec, const char *text)
 		enum fault_action action;
 		int result;
 	} actions[] = {
-		{ "kill", FAULT_KILL, 0 },	{ "stop", FAULT_STOP, 0 },
-		{ "eio", FAULT_FAIL, EIO },	{ "enospc", FAULT_FAIL, ENOSPC },
-		{ "erofs", FAULT_FAIL, EROFS }, { "short", FAULT_FAIL, FAULT_SHORT },
+		{ "kill", FAULT_KILL, 0 },	    { "stop", FAULT_STOP, 0 },
+		{ "eio", FAULT_FAIL, EIO },	    { "enospc", FAULT_FAIL, ENOSPC },
+		{ "erofs", FAULT_FAIL, EROFS },	    { "short", FAULT_FAIL, FAULT_SHORT },
+		{ "skip", FAULT_FAIL, FAULT_SKIP },
 	};
 	size_t i;
 

@@ -7,7 +7,8 @@
  *
  *	LIVEPOINT_FAULT=NAME:N:ACTION[,NAME:N:ACTION...]	the N-th hit (from 1) of NAME (or of any: "*");
  *		N as "N+" means this and every later hit.
- *		ACTION: kill (SIGKILL to itself), stop (SIGSTOP), eio, enospc, erofs, short (a write writes half, then ENOSPC)
+ *		ACTION: kill (SIGKILL to itself), stop (SIGSTOP), eio, enospc, erofs, short (a write writes half, then ENOSPC),
+ *		skip (a sync says 0 and does nothing: the planted bug that a power-loss test must find; elsewhere EINVAL)
  *	LIVEPOINT_FAULT_LOG=FILE	appends "NAME\n" for each hit (for loops that then try each one)
  *
  * Built in unless configured with --disable-fault-points; they cost one load when unused.  Any thread.
@@ -20,9 +21,10 @@
 #endif
 
 #define FAULT_SHORT (-1) /* only for writes: write half of it, then fail with ENOSPC */
+#define FAULT_SKIP (-2) /* only for syncs: succeed without doing it */
 
 #ifdef ENABLE_FAULT_POINTS
-/* Returns 0 (go on), an errno value to fail with, or FAULT_SHORT; may not return. */
+/* Returns 0 (go on), an errno value to fail with, FAULT_SHORT or FAULT_SKIP; may not return. */
 int fault_hit(const char *name);
 #else
 static inline int fault_hit(const char *name)

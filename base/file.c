@@ -42,7 +42,18 @@ static int step_fault(const char *point)
 {
 	int fault = point ? fault_hit(point) : 0;
 
+	if (fault == FAULT_SKIP)
+		return EINVAL; /* not a step that can be left out */
 	return fault == FAULT_SHORT ? ENOSPC : fault;
+}
+
+/* The same for a sync; *skip: it is to be left out. */
+static int sync_fault(const char *point, bool *skip)
+{
+	int fault = point ? fault_hit(point) : 0;
+
+	*skip = fault == FAULT_SKIP;
+	return fault == FAULT_SHORT ? ENOSPC : *skip ? 0 : fault;
 }
 
 /* "cannot VERB 'PATH': reason" */
@@ -204,7 +215,8 @@ int file_pwrite(int fd, const void *p, size_t n, uint64_t offset, const char *pa
 		return r < 0 ? r : fail_errno_at(err, ENOSPC, "write", path, offset + n / 2);
 	}
 	if (fault)
-		return fail_errno_at(err, fault, "write", path, offset);
+		return fail_errno_at(err, fault == FAULT_SKIP ? EINVAL : fault, "write", path,
+				     offset);
 	return pwrite_continued(fd, p, n, offset, path, err);
 }
 
@@ -248,20 +260,22 @@ int file_size(int fd, uint64_t *bytes, const char *path, struct err *err)
 
 int file_datasync(int fd, const char *path, const char *point, struct err *err)
 {
-	int fault = step_fault(point);
+	bool skip;
+	int fault = sync_fault(point, &skip);
 
 	if (fault)
 		return fail_errno(err, fault, "sync", path);
-	return fdatasync(fd) < 0 ? fail_errno(err, errno, "sync", path) : 0;
+	return skip ? 0 : fdatasync(fd) < 0 ? fail_errno(err, errno, "sync", path) : 0;
 }
 
 int dir_sync(const char *path, const char *point, struct err *err)
 {
-	int fault = step_fault(point);
+	bool skip;
+	int fault = sync_fault(point, &skip);
 	cleanup_fd int fd = -1;
 
-	if (fault)
-		return fail_errno(err, fault, "sync folder", path);
+	if (fault || skip)
+		return fault ? fail_errno(err, fault, "sync folder", path) : 0;
 	fd = open_continued(path, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return fail_errno(err, errno, "open folder", path);

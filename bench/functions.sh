@@ -223,8 +223,8 @@ table()
 
 finish()
 {
-	jq -s --slurpfile settings "$work/settings" --arg end "$(cut -d' ' -f1-3 /proc/loadavg)" \
-		'{settings: $settings[0], load_end: $end, rows: .}' "$work/rows" >"$results.json"
+	jq -s --slurpfile settings "$work/settings" --arg load_end "$(cut -d' ' -f1-3 /proc/loadavg)" \
+		'{settings: $settings[0], load_end: $load_end, rows: .}' "$work/rows" >"$results.json"
 	table "$results.json" >"$results.txt"
 	cat "$results.txt"
 }

@@ -288,7 +288,7 @@ static int prepare(struct work *w, unsigned suite, const char *path, const char 
 	if (r == 0)
 		r = codec_ctx_new(w->keys, &w->ctx, err);
 	return r < 0 ? r :
-		       codec_pack_key_new(w->keys, salt, codec_keys_epoch(w->keys), &w->pk, err);
+		       codec_pack_key_new(w->keys, salt, codec_keys_epoch(w->keys), 1, &w->pk, err);
 }
 
 static void release(struct work *w)

@@ -117,6 +117,8 @@ int catalog_session_begin(struct catalog *c, struct lease *spec, const uint8_t *
 int catalog_lease_begin(struct catalog *c, struct lease *spec, struct err *err);
 /* Removes the lease and its pins; not there is fine (S1, R3). */
 int catalog_lease_end(struct catalog *c, uint64_t token, struct err *err);
+/* False if it was opened read-only, and after an error from COMMIT: then only catalog_close is left. */
+bool catalog_can_write(const struct catalog *c);
 /* All leases; *out is freed by the caller. */
 int catalog_leases(struct catalog *c, struct lease **out, size_t *count, struct err *err);
 
@@ -172,6 +174,8 @@ struct segment_row {
 };
 /* Listed ones, ascending number; freed by the caller. */
 int catalog_segments(struct catalog *c, struct segment_row **out, size_t *count, struct err *err);
+/* Numbers of all rows, listed or being written, ascending; freed by the caller. */
+int catalog_segment_numbers(struct catalog *c, uint64_t **numbers, size_t *count, struct err *err);
 /* Merge: one transaction lists `number` (begun under token) and removes the old ones, if all of them are still listed;
  * returns 1 if done, 0 if somebody else was first. */
 int catalog_segments_swap(struct catalog *c, uint64_t token, uint64_t number, uint64_t records,

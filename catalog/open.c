@@ -208,6 +208,11 @@ int catalog_open(const char *path, enum catalog_mode mode, const uint8_t uuid[UU
 	return 0;
 }
 
+bool catalog_can_write(const struct catalog *c)
+{
+	return c->mode == CATALOG_READ_WRITE && !c->broken;
+}
+
 void catalog_close(struct catalog *c)
 {
 	if (!c)

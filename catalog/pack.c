@@ -193,6 +193,17 @@ int catalog_segments(struct catalog *c, struct segment_row **out, size_t *count,
 	return 0;
 }
 
+int catalog_segment_numbers(struct catalog *c, uint64_t **numbers, size_t *count, struct err *err)
+{
+	cleanup_txn struct txn t = TXN_INIT;
+	cleanup_stmt sqlite3_stmt *s = NULL;
+	int r = txn_begin_read(&t, c, err);
+
+	if (r >= 0)
+		r = sql_query(c, &s, err, "SELECT number FROM segment ORDER BY number", "");
+	return r < 0 ? r : sql_u64_list(c, s, numbers, count, err);
+}
+
 /* 1: all were listed and are gone, 0: one was not. */
 static int segments_remove(struct catalog *c, const uint64_t *old, size_t nold, struct err *err)
 {

@@ -23,6 +23,9 @@ int sql_code(sqlite3 *db, int rc)
 
 	if (rc == SQLITE_IOERR_NOMEM)
 		return ERR_NOMEM;
+	/* The -shm file could not grow; SQLite keeps no errno of that, and there is hardly another reason. */
+	if (rc == SQLITE_IOERR_SHMSIZE)
+		return ERR_NOSPC;
 	switch (rc & 0xff) {
 	case SQLITE_FULL:
 		return ERR_NOSPC;
@@ -65,6 +68,8 @@ int sql_err(struct catalog *c, int rc, struct err *err, const char *what)
 	if (code == ERR_LOCKED)
 		return err_set(err, code, "catalog '%s': %s: another process is writing it: %s",
 			       c->path, what, sqlite3_errstr(rc));
+	if (code == ERR_NOSPC) /* SQLite says "disk I/O error" of some */
+		return err_set(err, code, "catalog '%s': %s: no space left", c->path, what);
 	return err_set(err, code, "catalog '%s': %s: %s", c->path, what,
 		       c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc));
 }

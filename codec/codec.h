@@ -74,10 +74,11 @@ int codec_id(struct codec_ctx *ctx, const void *p, size_t n, uint8_t out[ID_LEN]
 int codec_compress(struct codec_ctx *ctx, int level, const void *p, size_t n, void *dst, size_t cap,
 		   enum object_codec *codec, size_t *len, struct err *err);
 
-/* Subkey of one pack; immutable; any thread.  For suite 0 an object without secrets. */
+/* Subkey of one pack; immutable; any thread.  For suite 0 an object without secrets.  It depends on the pack's number, so
+ * that no pack can be put in the place of another. */
 struct codec_pack_key;
 int codec_pack_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN], uint32_t epoch,
-		       struct codec_pack_key **out, struct err *err);
+		       uint64_t number, struct codec_pack_key **out, struct err *err);
 void codec_pack_key_free(struct codec_pack_key *pk);
 DEFINE_CLEANUP(codec_pack_key, codec_pack_key_free)
 

@@ -54,7 +54,7 @@ int codec_id(struct codec_ctx *ctx, const void *p, size_t n, uint8_t out[ID_LEN]
 }
 
 int codec_pack_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN], uint32_t epoch,
-		       struct codec_pack_key **out, struct err *err)
+		       uint64_t number, struct codec_pack_key **out, struct err *err)
 {
 	const struct suite_row *row = k->row;
 	if (row->suite.keyed ? epoch == 0 : epoch != 0 || !mem_is_zero(salt, SALT_LEN))
@@ -68,10 +68,11 @@ int codec_pack_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN],
 	pk->serial = atomic_fetch_add(&next_serial, 1);
 	pk->epoch = epoch;
 	if (row->suite.keyed) {
-		uint8_t info[sizeof(pack_info) - 1 + UUID_LEN + 4];
+		uint8_t info[sizeof(pack_info) - 1 + UUID_LEN + 4 + 8];
 		memcpy(info, pack_info, sizeof(pack_info) - 1);
 		memcpy(info + sizeof(pack_info) - 1, k->uuid, UUID_LEN);
 		put_le32(info + sizeof(pack_info) - 1 + UUID_LEN, epoch);
+		put_le64(info + sizeof(pack_info) - 1 + UUID_LEN + 4, number);
 		pk->key = codec_secret_new(KEY_LEN);
 		if (!pk->key)
 			return err_nomem(err, "a pack's key");

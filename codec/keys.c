@@ -5,7 +5,8 @@
  * Derivation (HKDF-SHA-256, RFC 5869), all from the repository key:
  *	id key		salt = uuid, info = "livepoint id 1"
  *	MAC key		salt = uuid, info = "livepoint mac 1 " || purpose
- *	pack key	salt = the pack's, info = "livepoint pack 1" || uuid || epoch (ctx.c)
+ *	pack key	salt = the pack's, info = "livepoint pack 1" || uuid || epoch || number of
+ *			the pack (ctx.c)
  * A key file seals the repository key under scrypt (RFC 7914) of the passphrase.
  *
  * Invariants:

@@ -126,7 +126,7 @@ static int bench_prepare(struct bench *b, struct err *err)
 	if (r >= 0)
 		r = codec_ctx_new(b->keyed, &b->keyed_ctx, err);
 	if (r >= 0)
-		r = codec_pack_key_new(b->keyed, salt, codec_keys_epoch(b->keyed), &b->pack_key,
+		r = codec_pack_key_new(b->keyed, salt, codec_keys_epoch(b->keyed), 1, &b->pack_key,
 				       err);
 	return r;
 }

@@ -364,14 +364,14 @@ static int check_range(struct repo_session *s, uint64_t offset, uint64_t n, uint
 	return 0;
 }
 
-/* Asks the kernel for the parent's locators before the worker needs them. */
-static int fill_parents(struct repo_session *s, struct chunk_job *j, struct err *err)
+/* The parent's locators, which the worker compares with. */
+static void fill_parents(struct repo_session *s, struct chunk_job *j, struct err *err)
 {
-	uint64_t have = 0;
+	uint64_t have;
 
 	memset(j->parents, 0, j->count * sizeof(*j->parents));
 	if (!s->disk.parent || j->first >= s->disk.parent->chunks)
-		return 0;
+		return;
 	have = MIN(j->count, s->disk.parent->chunks - j->first);
 	if (disk_locators(s->disk.parent, j->first, (unsigned)have, j->parents, err) < 0) {
 		/* A damaged map of the parent: everything below it counts as different, which heals it. */
@@ -380,15 +380,12 @@ static int fill_parents(struct repo_session *s, struct chunk_job *j, struct err 
 		err_clear(err);
 		memset(j->parents, 0, j->count * sizeof(*j->parents));
 	}
-	return 0;
 }
 
-static int submit(struct repo_session *s, struct chunk_job *j, struct err *err)
+static void submit(struct repo_session *s, struct chunk_job *j)
 {
 	s->disk.position += j->count;
 	queue_push(s->chunks, &j->job);
-	(void)err;
-	return 0;
 }
 
 int session_disk_write(struct repo_session *s, uint8_t *buffer, uint64_t offset, size_t n,
@@ -410,8 +407,9 @@ int session_disk_write(struct repo_session *s, uint8_t *buffer, uint64_t offset,
 	j->kind = JOB_CHUNKS;
 	j->first = s->disk.position;
 	j->count = count;
-	r = fill_parents(s, j, err);
-	return r < 0 ? r : submit(s, j, err);
+	fill_parents(s, j, err);
+	submit(s, j);
+	return 0;
 }
 
 static int range_job(struct repo_session *s, enum job_kind kind, uint64_t offset, uint64_t n,
@@ -429,7 +427,8 @@ static int range_job(struct repo_session *s, enum job_kind kind, uint64_t offset
 	j->kind = kind;
 	j->first = s->disk.position;
 	j->count = count;
-	return submit(s, j, err);
+	submit(s, j);
+	return 0;
 }
 
 int session_disk_hole(struct repo_session *s, uint64_t offset, uint64_t n, struct err *err)
@@ -449,8 +448,9 @@ int session_disk_unchanged(struct repo_session *s, uint64_t offset, uint64_t n, 
 
 	if (!s->disk.parent)
 		return err_set(err, ERR_INTERNAL, "disk '%s' has no parent", s->disk.name);
-	/* The parent's last chunk may be cut differently: only if both disks end at the same byte is it the same. */
-	if (end > s->disk.parent->info->size && s->disk.parent->info->size != s->disk.size)
+	/* The last chunk of either disk may be cut differently: only if both end at the same byte is it the same. */
+	if (end > MIN(s->disk.parent->info->size, s->disk.size) &&
+	    s->disk.parent->info->size != s->disk.size)
 		return err_set(err, ERR_INTERNAL,
 			       "disk '%s': range beyond the parent's whole chunks", s->disk.name);
 	return range_job(s, JOB_UNCHANGED, offset, n, err);

@@ -21,6 +21,9 @@ struct cache_item {
 	uint64_t key;
 	size_t size; /* bytes of data */
 	void *data; /* owned; immutable once ready */
+	/* Map cache: what data is.  Written by the loader before cache_loaded. */
+	uint8_t type; /* enum object_type */
+	uint8_t id[ID_LEN];
 	/* Under the shard's lock: */
 	unsigned refs;
 	bool loading, cached;
@@ -40,7 +43,6 @@ uint64_t cache_bytes(struct cache *c);
 /* --- the repository --- */
 struct repo_worker { /* context of a pool thread */
 	struct store_reader *reader;
-	uint8_t *plain; /* a chunk, padded */
 };
 
 struct repo {
@@ -53,6 +55,7 @@ struct repo {
 	struct pool *pool;
 	struct cache *chunks, *map;
 	bool started, pinnable;
+	_Atomic bool said_unpinned; /* once is enough */
 	_Atomic unsigned prefetching; /* jobs under way */
 
 	pthread_mutex_t lock; /* guards what follows; memory work only */
@@ -67,6 +70,8 @@ struct repo {
 	uint64_t lease_token; /* 0: none */
 	char lease_name[64];
 	int lease_fd;
+	struct pin *
+		pins; /* under lease_lock: rows of our lease, with how many opens stand behind each */
 };
 
 /* One connection for one call; given back with repo_catalog_put. */
@@ -74,6 +79,9 @@ int repo_catalog_get(struct repo *r, struct catalog **out, struct err *err);
 void repo_catalog_put(struct repo *r, struct catalog *c);
 int repo_reader_get(struct repo *r, struct store_reader **out, struct err *err);
 void repo_reader_put(struct repo *r, struct store_reader *reader);
+/* Can this error of a write to the catalog be passed over?  A disk that is full or fails writes must not keep anybody from
+ * reading points: that may be what they are needed for.  Says so, and clears err. */
+bool repo_goes_unpinned(struct repo *r, int code, struct err *err);
 /* Fills the parts of a lease that say who we are. */
 void repo_lease_describe(struct lease *l, enum lease_kind kind, const char *name);
 /* ERR_KEY with the next step if contents cannot be read. */
@@ -126,6 +134,9 @@ void chunk_prefetch(struct repo *r, uint64_t locator, uint32_t chunk_size);
 void *repo_worker_make(void *opaque); /* opaque: struct repo */
 void repo_worker_drop(void *ctx);
 
+/* ERR_DAMAGED if packs are newer than the catalog, which then is an older one that was put back: publishing would use
+ * their numbers again, and a sweep remove what has become a point's.  Before any sweep. */
+int sweep_check(struct repo *r, struct catalog *c, struct err *err);
 /* Sweep on a connection of the caller's. */
 int sweep_with(struct repo *r, struct catalog *c, struct err *err);
 
@@ -137,13 +148,16 @@ int sweep_with(struct repo *r, struct catalog *c, struct err *err);
 #define CHECKPOINT_NS (60ull * 1000000000ull)
 #define FINISH_DEPTH 4u /* packs being synced and read back */
 
-/* Ids of chunks that this session stored and that no listed segment has yet: open addressing by the id's first bytes.
+/* Ids of chunks that this session stored and that no listed segment has yet: open addressing by eight bytes of the id.
  * Two generations: what the last checkpoint listed stays until the next one, because jobs under way may have asked
  * the index before it knew. */
 struct id_table {
 	pthread_rwlock_t lock; /* guards both generations */
 	struct id_gen {
-		struct index_entry *entries; /* locator LOCATOR_NONE: free */
+		struct id_entry {
+			uint8_t id[ID_LEN]; /* whole: no footer is asked again */
+			uint64_t locator; /* LOCATOR_NONE: free */
+		} * entries;
 		size_t cap, count; /* cap a power of two */
 	} now, before;
 };

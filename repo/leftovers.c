@@ -39,6 +39,15 @@ static bool leased(const struct look *l, uint64_t token)
 	return false;
 }
 
+/* Is somebody at work who may be writing packs and segments? */
+static bool writers(const struct look *l)
+{
+	for (size_t i = 0; i < l->nleases; i++)
+		if (l->leases[i].kind != LEASE_READER)
+			return true;
+	return false;
+}
+
 static int look_stage(void *opaque, uint64_t token, struct err *err)
 {
 	struct look *l = opaque;
@@ -149,7 +158,7 @@ static int look_segments(struct look *l, struct catalog *c, struct err *err)
 		if (!sorted_has(files, nfiles, rows[i].number))
 			tell(l, "index segment %" PRIu64 ": listed, but its file is missing",
 			     rows[i].number);
-	for (size_t i = 0; i < nfiles && !l->nleases; i++) {
+	for (size_t i = 0; i < nfiles && !writers(l); i++) {
 		bool listed = false;
 
 		for (size_t k = 0; k < nrows && !listed; k++)

@@ -2,6 +2,9 @@
 /*
  * The block map of a disk: root -> page -> leaf -> locator, each object checked by hash when it is read and then kept
  * in the map cache under its locator.
+ *
+ * 1. A repository is hostile input: a reference that names a cached object must name its type and id too, for two
+ *    references with one locator need not agree about what lies there.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -71,6 +74,18 @@ static int load(struct repo *r, enum object_type type, const struct object_ref *
 	return ret;
 }
 
+/* Is the cached object the one that is meant? */
+static int same_object(struct repo *r, struct cache_item *item, enum object_type type,
+		       const struct object_ref *ref, struct err *err)
+{
+	if (item->type == type && memcmp(item->id, ref->id, ID_LEN) == 0)
+		return 0;
+	cache_put(r->map, item);
+	return err_set(err, ERR_DAMAGED, "pack %012" PRIx64 ", slot %" PRIu32 " holds another %s",
+		       locator_pack(ref->locator), locator_slot(ref->locator),
+		       object_type_name(type));
+}
+
 static int object_get(struct repo *r, enum object_type type, const struct object_ref *ref,
 		      struct cache_item **out, struct err *err)
 {
@@ -83,10 +98,14 @@ static int object_get(struct repo *r, enum object_type type, const struct object
 	if (!item)
 		return err_nomem(err, "map cache");
 	if (!must_load) {
-		*out = item;
-		return 0;
+		ret = same_object(r, item, type, ref, err);
+		if (ret == 0)
+			*out = item;
+		return ret;
 	}
 	ret = load(r, type, ref, &data, &size, err);
+	item->type = (uint8_t)type;
+	memcpy(item->id, ref->id, ID_LEN);
 	cache_loaded(r->map, item, ret < 0 ? NULL : data, size);
 	if (ret < 0) {
 		cache_put(r->map, item);

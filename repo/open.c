@@ -58,14 +58,58 @@ static int open_store(struct repo *r, struct err *err)
 	return store_open(&spec, &r->store, err);
 }
 
+bool repo_goes_unpinned(struct repo *r, int code, struct err *err)
+{
+	if (r->mode == REPO_WRITE ||
+	    (code != ERR_IO && code != ERR_NOSPC && code != ERR_READONLY && code != ERR_UNKNOWN))
+		return false;
+	if (!atomic_exchange(&r->said_unpinned, true))
+		log_warning("%s: restore points are read without a lease, and a prune could take "
+			    "them away",
+			    err ? err->text : "the catalog cannot be written");
+	err_clear(err);
+	return true;
+}
+
 /* Can a lease be taken here? */
-static bool may_write(const struct repo *r)
+static int may_write(const struct repo *r, bool *may, struct err *err)
 {
 	cleanup_free char *catalog = str_printf("%s/catalog.sqlite", r->path);
 	cleanup_free char *locks = str_printf("%s/locks", r->path);
 
-	return catalog && locks && access(catalog, W_OK) == 0 && access(locks, W_OK) == 0 &&
+	if (!catalog || !locks)
+		return err_nomem(err, "path of the catalog");
+	*may = access(catalog, W_OK) == 0 && access(locks, W_OK) == 0 &&
 	       access(r->path, W_OK) == 0 && !path_is_readonly_fs(r->path);
+	return 0;
+}
+
+static int refuse_key(void *opaque, const char *name, struct err *err)
+{
+	const struct repo *r = opaque;
+
+	if (!str_ends(name, ".key"))
+		return 0;
+	return err_set(
+		err, ERR_DAMAGED,
+		"'%s/livepoint.conf' says that the repository is not encrypted, but there is "
+		"'keys/%s': the file was changed, and backups would be readable by anyone",
+		r->path, name);
+}
+
+/* The header is not sealed: who can write it could have backups stored as plaintext from then on. */
+static int check_downgrade(struct repo *r, struct err *err)
+{
+	cleanup_free char *keys = str_printf("%s/keys", r->path);
+	int ret;
+
+	if (!keys)
+		return err_nomem(err, "path of the keys");
+	ret = r->conf.suite ? 0 : dir_each(keys, refuse_key, r, err);
+	if (ret != ERR_NOT_FOUND)
+		return ret;
+	err_clear(err); /* a copy without empty folders */
+	return 0;
 }
 
 static int open_parts(struct repo *r, struct err *err)
@@ -73,15 +117,18 @@ static int open_parts(struct repo *r, struct err *err)
 	struct catalog *c;
 	int ret = read_conf(r->path, &r->conf, err);
 
+	if (ret == 0)
+		ret = check_downgrade(r, err);
 	if (ret < 0)
 		return err_object(err, "%s", r->path);
 	r->locked = r->conf.suite != 0;
 	ret = codec_keys_plain(r->conf.uuid, &r->keys, err);
 	if (ret == 0)
 		ret = open_store(r, err);
+	if (ret == 0)
+		ret = may_write(r, &r->pinnable, err);
 	if (ret < 0)
 		return ret;
-	r->pinnable = may_write(r);
 	if (r->mode == REPO_WRITE && !r->pinnable)
 		return err_set(err, ERR_READONLY,
 			       "repository '%s' cannot be written (read-only, or no permission)",
@@ -303,9 +350,7 @@ void *repo_worker_make(void *opaque)
 
 	if (!w)
 		return NULL;
-	w->plain = mem_realloc_array(NULL, r->conf.chunk_size, 1);
-	if (!w->plain || store_reader_new(r->store, &w->reader, NULL) < 0) {
-		free(w->plain);
+	if (store_reader_new(r->store, &w->reader, NULL) < 0) {
 		free(w);
 		return NULL;
 	}
@@ -319,7 +364,6 @@ void repo_worker_drop(void *ctx)
 	if (!w)
 		return;
 	store_reader_free(w->reader);
-	free(w->plain);
 	free(w);
 }
 
@@ -352,6 +396,7 @@ int repo_catalog_get(struct repo *r, struct catalog **out, struct err *err)
 {
 	cleanup_free char *path = NULL;
 	struct catalog *c = NULL;
+	int ret;
 
 	pthread_mutex_lock(&r->lock);
 	if (r->ncatalogs)
@@ -364,14 +409,18 @@ int repo_catalog_get(struct repo *r, struct catalog **out, struct err *err)
 	path = str_printf("%s/catalog.sqlite", r->path);
 	if (!path)
 		return err_nomem(err, "path of the catalog");
-	return catalog_open(path, r->pinnable ? CATALOG_READ_WRITE : CATALOG_READ_ONLY,
-			    r->conf.uuid, out, err);
+	ret = catalog_open(path, r->pinnable ? CATALOG_READ_WRITE : CATALOG_READ_ONLY, r->conf.uuid,
+			   out, err);
+	if (ret < 0 && r->pinnable && repo_goes_unpinned(r, ret, err))
+		ret = catalog_open(path, CATALOG_READ_ONLY, r->conf.uuid, out, err);
+	return ret;
 }
 
 void repo_catalog_put(struct repo *r, struct catalog *c)
 {
 	pthread_mutex_lock(&r->lock);
-	if (r->ncatalogs < ARRAY_SIZE(r->catalogs)) {
+	/* Not one whose commit failed, nor one that was opened read-only in need: it may be a copy, which ages. */
+	if (r->ncatalogs < ARRAY_SIZE(r->catalogs) && (catalog_can_write(c) || !r->pinnable)) {
 		r->catalogs[r->ncatalogs++] = c;
 		c = NULL;
 	}

@@ -376,12 +376,18 @@ static int merge_now(struct repo_session *s, size_t n, struct err *err)
 		r = store_segment_merge(s->stage, number, old, n, &records, err);
 	if (r == 0)
 		r = catalog_segments_swap(s->catalog, s->lease.token, number, records, old, n, err);
-	if (r <= 0)
+	if (r == 0) { /* another session was first: its list counts, ours is no more */
+		free(s->segments);
+		s->segments = NULL;
+		s->nsegments = 0;
+		return catalog_segments(s->catalog, &s->segments, &s->nsegments, err);
+	}
+	if (r < 0)
 		return r;
 	(void)store_index_add(s->index, number, NULL);
 	for (size_t i = 0; i < n; i++) {
 		store_index_drop(s->index, old[i]);
-		/* If it stays it is an unlisted file, which the next sweep removes. */
+		/* If it stays it is a file without a row, which the next sweep removes. */
 		(void)store_segment_remove(s->repo->store, old[i], NULL);
 	}
 	s->segments[0] = (struct segment_row){ .number = number, .records = records };

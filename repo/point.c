@@ -93,32 +93,78 @@ static int make_lease(struct repo *r, struct catalog *c, struct err *err)
 	return 0;
 }
 
-static int pin(struct repo *r, const uint8_t *id, struct err *err)
+/* A row is one for all opens of a point in this process, some of which may be ending while others begin: so they are
+ * counted, and count and row change together. */
+struct pin {
+	struct pin *next;
+	unsigned count;
+	uint8_t id[POINT_ID_LEN];
+};
+
+static struct pin **pin_find(struct repo *r, const uint8_t *id)
+{
+	struct pin **at = &r->pins;
+
+	while (*at && memcmp((*at)->id, id, POINT_ID_LEN) != 0)
+		at = &(*at)->next;
+	return at;
+}
+
+static int pin_row(struct repo *r, const uint8_t *id, struct err *err)
 {
 	struct catalog *c;
 	int ret = repo_catalog_get(r, &c, err);
 
 	if (ret < 0)
 		return ret;
-	pthread_mutex_lock(&r->lease_lock);
 	if (!r->lease_token)
 		ret = make_lease(r, c, err);
-	pthread_mutex_unlock(&r->lease_lock);
 	if (ret == 0)
 		ret = catalog_pin(c, r->lease_token, id, err);
 	repo_catalog_put(r, c);
 	return ret;
 }
 
+static int pin(struct repo *r, const uint8_t *id, struct err *err)
+{
+	struct pin *fresh = mem_alloc(sizeof(*fresh)), **at;
+	int ret = 0;
+
+	if (!fresh)
+		return err_nomem(err, "pin");
+	pthread_mutex_lock(&r->lease_lock);
+	at = pin_find(r, id);
+	if (!*at)
+		ret = pin_row(r, id, err);
+	if (ret == 0 && !*at) {
+		memcpy(fresh->id, id, POINT_ID_LEN);
+		*at = steal_ptr(fresh);
+	}
+	if (ret == 0)
+		(*at)->count++;
+	pthread_mutex_unlock(&r->lease_lock);
+	free(fresh);
+	return ret;
+}
+
 static void unpin(struct repo *r, const uint8_t *id)
 {
+	struct pin **at, *last = NULL;
 	struct catalog *c;
 
-	if (repo_catalog_get(r, &c, NULL) < 0)
-		return;
-	/* A pin too many ends with the lease. */
-	(void)catalog_unpin(c, r->lease_token, id, NULL);
-	repo_catalog_put(r, c);
+	pthread_mutex_lock(&r->lease_lock);
+	at = pin_find(r, id);
+	if (!--(*at)->count) {
+		last = *at;
+		*at = last->next;
+	}
+	/* A row too many ends with the lease. */
+	if (last && repo_catalog_get(r, &c, NULL) == 0) {
+		(void)catalog_unpin(c, r->lease_token, id, NULL);
+		repo_catalog_put(r, c);
+	}
+	pthread_mutex_unlock(&r->lease_lock);
+	free(last);
 }
 
 /* --- points --- */
@@ -155,9 +201,9 @@ static int point_load(struct repo *r, struct repo_point *p, struct err *err)
 	/* The pin comes first, so that what the row names cannot go away in between. */
 	if (r->pinnable) {
 		ret = pin(r, p->id, err);
-		if (ret < 0)
+		if (ret < 0 && !repo_goes_unpinned(r, ret, err))
 			return ret;
-		p->pinned = true;
+		p->pinned = ret == 0;
 	}
 	ret = repo_catalog_get(r, &c, err);
 	if (ret < 0)
@@ -214,8 +260,7 @@ int repo_point_open(struct repo *r, const uint8_t id[POINT_ID_LEN], struct repo_
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (other) {
-		/* Somebody was quicker; the pin is one row for both. */
-		p->pinned = false;
+		/* Somebody was quicker. */
 		point_free(p);
 	}
 	*out = other ? other : p;

@@ -38,12 +38,11 @@ void id_table_release(struct id_table *t)
 }
 
 /* The entry of the id, or the free one where it would stand. */
-static struct index_entry *gen_at(const struct id_gen *g, const uint8_t *key)
+static struct id_entry *gen_at(const struct id_gen *g, const uint8_t *id)
 {
-	size_t i = (size_t)get_le64(key + 8) & (g->cap - 1);
+	size_t i = (size_t)get_le64(id + 8) & (g->cap - 1);
 
-	while (g->entries[i].locator != LOCATOR_NONE &&
-	       memcmp(g->entries[i].key, key, SEGMENT_KEY_LEN) != 0)
+	while (g->entries[i].locator != LOCATOR_NONE && memcmp(g->entries[i].id, id, ID_LEN) != 0)
 		i = (i + 1) & (g->cap - 1);
 	return &g->entries[i];
 }
@@ -69,7 +68,7 @@ static int gen_grow(struct id_gen *g, struct err *err)
 		return r;
 	for (size_t i = 0; i < g->cap; i++)
 		if (g->entries[i].locator != LOCATOR_NONE)
-			*gen_at(&fresh, g->entries[i].key) = g->entries[i];
+			*gen_at(&fresh, g->entries[i].id) = g->entries[i];
 	fresh.count = g->count;
 	free(g->entries);
 	*g = fresh;
@@ -78,7 +77,7 @@ static int gen_grow(struct id_gen *g, struct err *err)
 
 int id_table_add(struct id_table *t, const uint8_t *id, uint64_t locator, struct err *err)
 {
-	struct index_entry *e;
+	struct id_entry *e;
 	int r = 0;
 
 	pthread_rwlock_wrlock(&t->lock);
@@ -87,7 +86,7 @@ int id_table_add(struct id_table *t, const uint8_t *id, uint64_t locator, struct
 	if (r == 0) {
 		e = gen_at(&t->now, id);
 		t->now.count += e->locator == LOCATOR_NONE;
-		memcpy(e->key, id, SEGMENT_KEY_LEN);
+		memcpy(e->id, id, ID_LEN);
 		e->locator = locator;
 	}
 	pthread_rwlock_unlock(&t->lock);

@@ -22,7 +22,9 @@ static void session_free(struct repo_session *s)
 {
 	disk_discard(s);
 	if (s->finishing) {
-		(void)session_collect(s, true, NULL);
+		/* Each one that failed ends a round. */
+		while (session_collect(s, true, NULL) < 0)
+			;
 		queue_free(s->finishing);
 	}
 	session_jobs_free(s);
@@ -60,33 +62,6 @@ static void session_free(struct repo_session *s)
 
 /* --- beginning --- */
 
-/* Packs newer than the catalog mean that an older catalog was put back: publishing would use their numbers again. */
-static int check_generation(struct repo_session *s, struct err *err)
-{
-	struct catalog_totals t;
-	cleanup_free uint64_t *numbers = NULL;
-	size_t count = 0;
-	int r = catalog_totals(s->catalog, &t, err);
-
-	if (r == 0)
-		r = store_packs_list(s->repo->store, &numbers, &count, err);
-	if (r == ERR_DAMAGED) {
-		/* A stray file says nothing about generations; verify names it too. */
-		log_warning("%s", err->text);
-		err_clear(err);
-		return 0;
-	}
-	if (r < 0)
-		return r;
-	if (count && numbers[count - 1] >= t.next_pack)
-		return err_set(err, ERR_DAMAGED,
-			       "pack %012" PRIx64
-			       " is newer than the catalog of '%s': an older catalog was put back; "
-			       "put the right one back, nothing was changed",
-			       numbers[count - 1], s->repo->path);
-	return 0;
-}
-
 static int lease_try(struct repo_session *s, const struct session_spec *spec, const uint8_t *since,
 		     struct point_row *parent, struct err *err)
 {
@@ -114,9 +89,9 @@ static int lease_take(struct repo_session *s, const struct session_spec *spec, c
 		      struct point_row *parent, struct err *err)
 {
 	uint64_t until = time_mono_ns() + (uint64_t)spec->wait_seconds * 1000000000u;
-	int r;
+	int r = sweep_check(s->repo, s->catalog, err);
 
-	for (;;) {
+	while (r == 0) {
 		r = lease_try(s, spec, since, parent, err);
 		if (r != ERR_LOCKED || time_mono_ns() >= until)
 			return r;
@@ -126,6 +101,7 @@ static int lease_take(struct repo_session *s, const struct session_spec *spec, c
 		time_sleep_ms(200);
 		err_clear(err);
 	}
+	return r;
 }
 
 static int open_index(struct repo_session *s, struct err *err)
@@ -168,8 +144,6 @@ static int begin_parts(struct repo_session *s, const struct session_spec *spec, 
 	for (size_t i = 0; i < s->usable.packs.count; i++)
 		s->usable.any_damaged |= s->usable.packs.rows[i].damaged.nbytes != 0;
 	r = store_stage_begin(s->repo->store, s->lease.token, &s->stage, err); /* I3 */
-	if (r == 0)
-		r = check_generation(s, err);
 	if (r == 0)
 		r = open_index(s, err);
 	if (r == 0)
@@ -327,12 +301,13 @@ static int commit(struct repo_session *s, const struct manifest *m, const struct
 		r = session_rotate(s, PACK_MAP, err);
 	if (r == 0)
 		r = session_collect(s, true, err);
+	/* Asked here for the last time: what is finished can still be kept by a checkpoint. */
+	if (r == 0)
+		r = session_stopped(s, err);
 	if (r == 0)
 		r = session_rename(s, true, err); /* I6, I7 */
 	if (r == 0)
 		r = session_done_fill(s, &done, &packs, err); /* I8 */
-	if (r == 0)
-		r = session_stopped(s, err);
 	if (r == 0)
 		r = catalog_publish(s->catalog, s->lease.token, &done, s->reused.packs,
 				    slot_set_compact(&s->reused), ref->id, ref, m, err); /* I10 */

@@ -6,6 +6,7 @@
  * 2. Order: lease, staging folder, files of rows `writing`, sync of their folders, rows, lock file.  After the lease the
  *    session cannot publish; after the folder it cannot rename; what it had renamed goes with its rows.
  * 3. Everything can be done twice and by several at once.
+ * 4. Beside an older catalog that was put back nothing is swept: what it calls `writing` may be a point's since.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -21,13 +22,16 @@ static int sweep_files(struct repo *r, struct catalog *c, uint64_t token, struct
 	size_t npacks = 0, nsegments = 0;
 	int ret = catalog_writing(c, token, &packs, &npacks, &segments, &nsegments, err);
 
-	for (size_t i = 0; i < npacks && ret == 0; i++) {
+	/* Synced also when the file is gone: who removed it may have died before his sync, or not be there yet. */
+	for (size_t i = 0; i < npacks && ret >= 0; i++) {
 		ret = store_pack_remove(r->store, packs[i], err);
-		if (ret == 1)
+		if (ret >= 0)
 			ret = store_pack_folder_sync(r->store, packs[i], err);
 	}
 	for (size_t i = 0; i < nsegments && ret >= 0; i++)
 		ret = store_segment_remove(r->store, segments[i], err);
+	if (nsegments && ret >= 0)
+		ret = store_segment_folder_sync(r->store, err);
 	return ret < 0 ? ret : 0;
 }
 
@@ -111,16 +115,54 @@ static int sweep_orphans(struct repo *r, struct catalog *c, struct err *err)
 	return ret;
 }
 
+/* Index files without a row: a merge dropped the row, and then died or lost the removal to a power cut.  Files are listed
+ * before rows are read: a row is made before its file. */
+static int sweep_segments(struct repo *r, struct catalog *c, struct err *err)
+{
+	cleanup_free uint64_t *files = NULL, *rows = NULL;
+	size_t nfiles = 0, nrows = 0, k = 0;
+	int ret = store_segments_list(r->store, &files, &nfiles, err);
+
+	if (ret == ERR_DAMAGED) {
+		log_warning("%s", err->text);
+		err_clear(err);
+		return 0;
+	}
+	if (ret == 0)
+		ret = catalog_segment_numbers(c, &rows, &nrows, err);
+	for (size_t i = 0; i < nfiles && ret >= 0; i++) {
+		while (k < nrows && rows[k] < files[i])
+			k++;
+		if (k == nrows || rows[k] != files[i])
+			ret = store_segment_remove(r->store, files[i], err);
+	}
+	return ret < 0 ? ret : 0;
+}
+
+/* A file that nobody holds: a session died between making it and its lease, or before its end's last step. */
 static int sweep_lock(void *opaque, const char *name, struct err *err)
 {
 	struct repo *r = opaque;
-	/* A file that nobody holds and no lease names: a session died between the two, or before its end's last step. Making
-	 * one re-checks the file after locking, so that removing it here harms nobody. */
-	int held = store_lock_held(r->store, name, err);
 
-	if (held)
-		return held < 0 ? held : 0;
-	return store_lock_remove(r->store, name, err);
+	return store_lock_sweep(r->store, name, err);
+}
+
+int sweep_check(struct repo *r, struct catalog *c, struct err *err)
+{
+	struct catalog_totals t;
+	uint64_t newest;
+	/* Files first: a number is handed out before its file is there. */
+	int ret = store_packs_newest(r->store, &newest, err);
+
+	if (ret == 0)
+		ret = catalog_totals(c, &t, err);
+	if (ret == 0 && newest >= t.next_pack)
+		return err_set(err, ERR_DAMAGED,
+			       "pack %012" PRIx64
+			       " is newer than the catalog of '%s': an older catalog was put back; "
+			       "put the right one back, nothing was changed",
+			       newest, r->path);
+	return ret;
 }
 
 int sweep_with(struct repo *r, struct catalog *c, struct err *err)
@@ -129,6 +171,8 @@ int sweep_with(struct repo *r, struct catalog *c, struct err *err)
 
 	if (ret == 0)
 		ret = sweep_orphans(r, c, err);
+	if (ret == 0)
+		ret = sweep_segments(r, c, err);
 	if (ret == 0)
 		ret = store_locks_each(r->store, sweep_lock, r, err);
 	return ret;
@@ -141,7 +185,9 @@ int repo_sweep(struct repo *r, struct err *err)
 
 	if (ret < 0)
 		return ret;
-	ret = sweep_with(r, c, err);
+	ret = sweep_check(r, c, err);
+	if (ret == 0)
+		ret = sweep_with(r, c, err);
 	repo_catalog_put(r, c);
 	return ret;
 }

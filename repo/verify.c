@@ -265,6 +265,17 @@ static int walk_disk(struct verify *v, struct repo_point *p, const struct manife
 	return r;
 }
 
+/* Then it was the catalog that could not be asked, which says nothing about the point. */
+static bool manifest_holds(struct verify *v, const struct point_row *row)
+{
+	struct manifest *m;
+
+	if (point_manifest_read(v->repo, &row->manifest_ref, &m, NULL) < 0)
+		return false;
+	manifest_free(m);
+	return true;
+}
+
 static int walk_point(struct verify *v, const struct point_row *row, struct err *err)
 {
 	struct err local = ERR_INIT;
@@ -276,7 +287,7 @@ static int walk_point(struct verify *v, const struct point_row *row, struct err 
 	repo_point_text(row->m, v->point);
 	r = repo_point_open(v->repo, row->id, &p, &local);
 	if (r < 0) {
-		if (!is_finding(r)) {
+		if (!is_finding(r) || (r != ERR_DAMAGED && manifest_holds(v, row))) {
 			*err = local;
 			return r;
 		}
@@ -473,28 +484,37 @@ static int record_point(struct verify *v, struct catalog *c, const struct point_
 	return catalog_point_set_verified(c, row->id, kind, time_now(), 1.0, damaged, err);
 }
 
-/* Notes of damage in the catalog: set for what is bad, taken back for what this run read and found good. */
+/* Of one pack: the slots to note as bad, or those whose note is taken back because this run read them and found them good. */
+static int record_pack(struct verify *v, struct catalog *c, const struct pack_row *row,
+		       bool damaged, struct err *err)
+{
+	cleanup_free uint32_t *slots = mem_alloc_array(MAX(row->slots, 1u), sizeof(*slots));
+	size_t n = 0;
+
+	if (!slots)
+		return err_nomem(err, "verify");
+	for (uint32_t slot = 0; slot < row->slots; slot++) {
+		uint64_t locator = locator_make(row->number, slot);
+		bool noted = slot / 8 < row->damaged.nbytes &&
+			     (row->damaged.bits[slot / 8] >> (slot % 8) & 1);
+		bool bad = set_has(&v->bad, locator);
+
+		if (damaged ? bad && !noted : noted && !bad && set_has(&v->seen, locator))
+			slots[n++] = slot;
+	}
+	return n ? catalog_slots_damaged(c, row->number, slots, n, damaged, err) : 0;
+}
+
 static int record_slots(struct verify *v, struct catalog *c, struct err *err)
 {
 	struct pack_list packs = { 0 };
 	int r = catalog_packs(c, 0, &packs, err);
 
 	for (size_t i = 0; i < packs.count && r == 0; i++) {
-		const struct pack_row *row = &packs.rows[i];
-
-		for (uint32_t slot = 0; slot < row->slots && r == 0; slot++) {
-			uint64_t locator = locator_make(row->number, slot);
-			bool noted = slot / 8 < row->damaged.nbytes &&
-				     (row->damaged.bits[slot / 8] >> (slot % 8) & 1);
-			bool bad = (noted || v->bad.count) && set_has(&v->bad, locator);
-
-			if (!noted && !v->bad.count)
-				break;
-			if (bad && !noted)
-				r = catalog_slots_damaged(c, row->number, &slot, 1, true, err);
-			else if (noted && !bad && v->spec->data && set_has(&v->seen, locator))
-				r = catalog_slots_damaged(c, row->number, &slot, 1, false, err);
-		}
+		if (v->bad.count)
+			r = record_pack(v, c, &packs.rows[i], true, err);
+		if (r == 0 && v->spec->data && packs.rows[i].damaged.nbytes)
+			r = record_pack(v, c, &packs.rows[i], false, err);
 	}
 	pack_list_release(&packs);
 	return r;

@@ -48,7 +48,8 @@ struct backend_ops {
 	void (*willneed)(const struct backend_file *f, uint64_t offset, uint64_t n);
 	void (*close)(struct backend_file *f);
 	int (*remove)(struct backend *b, enum backend_kind kind, uint64_t number, struct err *err);
-	int (*each)(struct backend *b, enum backend_kind kind,
+	/* strays: pass over names that are no file's (and say so in the log); else the first is ERR_DAMAGED. */
+	int (*each)(struct backend *b, enum backend_kind kind, bool strays,
 		    int (*fn)(void *opaque, uint64_t number, struct err *err), void *opaque,
 		    struct err *err);
 };

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "store/backend.h"
 
 #include "base/banned.h"
@@ -200,6 +201,7 @@ struct each {
 	enum backend_kind kind;
 	const char *folder;
 	unsigned low; /* low byte of the numbers in this folder */
+	bool strays;
 	int (*fn)(void *opaque, uint64_t number, struct err *err);
 	void *opaque;
 };
@@ -229,21 +231,30 @@ static int each_name(void *opaque, const char *name, struct err *err)
 	uint64_t number;
 
 	if (!parse_name(name, e->kind, &number) ||
-	    (e->kind == BACKEND_PACK && (number & 0xff) != e->low))
+	    (e->kind == BACKEND_PACK && (number & 0xff) != e->low)) {
+		if (e->strays) {
+			log_warning("'%s/%s' is no file of a repository; move it away", e->folder,
+				    name);
+			return 0;
+		}
 		return err_set(err, ERR_DAMAGED, "'%s/%s' is no file of a repository; move it away",
 			       e->folder, name);
+	}
 	return e->fn(e->opaque, number, err);
 }
 
-static int dir_each_number(struct backend *b, enum backend_kind kind,
+static int dir_each_number(struct backend *b, enum backend_kind kind, bool strays,
 			   int (*fn)(void *opaque, uint64_t number, struct err *err), void *opaque,
 			   struct err *err)
 {
 	for (unsigned low = 0; low < (kind == BACKEND_PACK ? 256u : 1u); low++) {
 		cleanup_free char *folder = folder_path(b, kind, low);
-		struct each e = {
-			.kind = kind, .folder = folder, .low = low, .fn = fn, .opaque = opaque
-		};
+		struct each e = { .kind = kind,
+				  .folder = folder,
+				  .low = low,
+				  .strays = strays,
+				  .fn = fn,
+				  .opaque = opaque };
 		int r;
 
 		if (!folder)

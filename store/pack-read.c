@@ -204,8 +204,8 @@ static int pack_load(struct store_pack *p, struct err *err)
 		r = load_footer(p, tail, tail_len, err);
 	/* Without the repository's key only the footer can be used. */
 	if (r == 0 && p->header.suite == codec_keys_suite(p->store->keys)->number)
-		r = codec_pack_key_new(p->store->keys, p->header.salt, p->header.epoch, &p->key,
-				       err);
+		r = codec_pack_key_new(p->store->keys, p->header.salt, p->header.epoch, p->number,
+				       &p->key, err);
 	return r;
 }
 

@@ -66,7 +66,7 @@ int store_writer_new(struct store_stage *st, uint64_t number, enum pack_kind kin
 	w->header.epoch = codec_keys_epoch(s->keys);
 	if (codec_keys_suite(s->keys)->keyed)
 		random_bytes(w->header.salt, SALT_LEN);
-	r = codec_pack_key_new(s->keys, w->header.salt, w->header.epoch, &w->key, err);
+	r = codec_pack_key_new(s->keys, w->header.salt, w->header.epoch, number, &w->key, err);
 	if (r < 0)
 		return r;
 	r = s->backend->ops->stage_create(s->backend, st->token, w->name, &w->file, err);

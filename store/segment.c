@@ -88,7 +88,7 @@ static uint64_t key_prefix(const uint8_t *key, unsigned bits)
 	return bits ? get_be64(key) >> (64 - bits) : 0;
 }
 
-/* Entries must come in order; an exact repetition is dropped by the callers. */
+/* Entries must come in order; index: of this one. */
 static int writer_add(struct segment_writer *w, const struct index_entry *e, uint64_t index,
 		      struct err *err)
 {

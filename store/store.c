@@ -54,11 +54,27 @@ static int probe(const char *repo, struct err *err)
 	return r < 0 ? r : 0;
 }
 
+/* After a power cut the probe's names must not come back: what lies in staging/ is a session's. */
+static int sync_probed(const char *repo, struct err *err)
+{
+	static const char *const probed[] = { "staging", "packs" };
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(probed) && r == 0; i++) {
+		cleanup_free char *path = str_printf("%s/%s", repo, probed[i]);
+
+		r = path ? dir_sync(path, "store.init.dirsync", err) :
+			   err_nomem(err, "path of a folder");
+	}
+	return r;
+}
+
 int store_make_folders(const char *repo_path, struct err *err)
 {
+	int r;
+
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		cleanup_free char *path = str_printf("%s/%s", repo_path, folders[i]);
-		int r;
 
 		if (!path)
 			return err_nomem(err, "path of a folder");
@@ -66,7 +82,8 @@ int store_make_folders(const char *repo_path, struct err *err)
 		if (r < 0)
 			return r;
 	}
-	return probe(repo_path, err);
+	r = probe(repo_path, err);
+	return r < 0 ? r : sync_probed(repo_path, err);
 }
 
 int store_open(const struct store_spec *spec, struct store **out, struct err *err)
@@ -181,6 +198,24 @@ int store_lock_remove(struct store *s, const char *name, struct err *err)
 	return r < 0 ? r : 0;
 }
 
+int store_lock_sweep(struct store *s, const char *name, struct err *err)
+{
+	cleanup_free char *path = lock_path(s, name);
+	cleanup_fd int fd = -1;
+	int r;
+
+	if (!path)
+		return err_nomem(err, "path of a lock file");
+	fd = file_open(path, O_RDONLY, 0, err);
+	if (fd == ERR_NOT_FOUND) {
+		err_clear(err);
+		return 0;
+	}
+	r = fd < 0 ? fd : file_trylock(fd, path, err);
+	/* Removed under the lock: who has made the file and not locked it yet fails to, or finds it gone afterwards. */
+	return r == 1 ? store_lock_remove(s, name, err) : r;
+}
+
 int store_locks_each(struct store *s, int (*fn)(void *opaque, const char *name, struct err *err),
 		     void *opaque, struct err *err)
 {
@@ -290,12 +325,23 @@ int store_pack_remove(struct store *s, uint64_t number, struct err *err)
 
 int store_pack_folder_sync(struct store *s, uint64_t number, struct err *err)
 {
-	return s->backend->ops->folder_sync(s->backend, BACKEND_PACK, number, err);
+	int r = s->backend->ops->folder_sync(s->backend, BACKEND_PACK, number, err);
+
+	if (r == ERR_NOT_FOUND) {
+		err_clear(err);
+		return 0;
+	}
+	return r;
 }
 
 int store_segment_remove(struct store *s, uint64_t number, struct err *err)
 {
 	return s->backend->ops->remove(s->backend, BACKEND_SEGMENT, number, err);
+}
+
+int store_segment_folder_sync(struct store *s, struct err *err)
+{
+	return s->backend->ops->folder_sync(s->backend, BACKEND_SEGMENT, 0, err);
 }
 
 struct number_list {
@@ -331,7 +377,7 @@ static int list_numbers(struct store *s, enum backend_kind kind, uint64_t **numb
 			struct err *err)
 {
 	struct number_list l = { 0 };
-	int r = s->backend->ops->each(s->backend, kind, number_add, &l, err);
+	int r = s->backend->ops->each(s->backend, kind, false, number_add, &l, err);
 
 	if (r < 0) {
 		free(l.numbers);
@@ -347,6 +393,25 @@ static int list_numbers(struct store *s, enum backend_kind kind, uint64_t **numb
 int store_packs_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err)
 {
 	return list_numbers(s, BACKEND_PACK, numbers, count, err);
+}
+
+static int number_max(void *opaque, uint64_t number, struct err *err)
+{
+	uint64_t *newest = opaque;
+
+	(void)err;
+	*newest = MAX(*newest, number);
+	return 0;
+}
+
+int store_packs_newest(struct store *s, uint64_t *number, struct err *err)
+{
+	uint64_t newest = 0;
+	int r = s->backend->ops->each(s->backend, BACKEND_PACK, true, number_max, &newest, err);
+
+	if (r == 0)
+		*number = newest;
+	return r;
 }
 
 int store_segments_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err)

@@ -40,6 +40,8 @@ int store_lock_make(struct store *s, char name[64], int *fd, struct err *err);
 /* 1: somebody holds it; 0: nobody (or no file). */
 int store_lock_held(struct store *s, const char *name, struct err *err);
 int store_lock_remove(struct store *s, const char *name, struct err *err);
+/* Removes a lock file that no lease names, unless somebody holds it; safe beside store_lock_make. */
+int store_lock_sweep(struct store *s, const char *name, struct err *err);
 /* Names of lock files; fn returns 0 to go on. */
 int store_locks_each(struct store *s, int (*fn)(void *opaque, const char *name, struct err *err),
 		     void *opaque, struct err *err);
@@ -109,7 +111,6 @@ uint32_t store_writer_slots(const struct store_writer *w);
 uint64_t
 store_writer_bytes(const struct store_writer *w); /* of the file so far, or whole after finish */
 const struct footer_entry *store_writer_entries(const struct store_writer *w, unsigned *count);
-/* Reads back a record that was appended to this writer and may still be in memory. */
 /* Footer, trailer, fdatasync, then the whole file read back through decoding and hash (I5).  May run on another thread. */
 int store_writer_finish(struct store_writer *w, struct store_reader *r, struct err *err);
 /* Rename into packs/ (I6). */
@@ -117,10 +118,12 @@ int store_writer_publish(struct store_writer *w, struct err *err);
 
 /* Sweep S3, G9: removes a pack's file; missing is fine (returns 0; 1 if it was there). */
 int store_pack_remove(struct store *s, uint64_t number, struct err *err);
-/* fsync of the pack's folder. */
+/* fsync of the pack's folder; none is fine. */
 int store_pack_folder_sync(struct store *s, uint64_t number, struct err *err);
 /* Numbers of all files in packs/, ascending; freed by the caller.  A name that is not a pack's is ERR_DAMAGED, named. */
 int store_packs_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err);
+/* The highest number of a file in packs/, 0 if there is none; other names are passed over. */
+int store_packs_newest(struct store *s, uint64_t *number, struct err *err);
 
 /* --- chunk index: a hint for dedup --- */
 struct index_entry {
@@ -134,6 +137,8 @@ int store_segment_write(struct store_stage *st, uint64_t number, struct index_en
 int store_segment_merge(struct store_stage *st, uint64_t number, const uint64_t *old, size_t nold,
 			uint64_t *records, struct err *err);
 int store_segment_remove(struct store *s, uint64_t number, struct err *err);
+/* fsync of the index folder. */
+int store_segment_folder_sync(struct store *s, struct err *err);
 /* Reads everything and compares the checks and the order. */
 int store_segment_check(struct store *s, uint64_t number, struct err *err);
 int store_segments_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err);

@@ -16,7 +16,7 @@
  *	           The repository is as before.
  *
  * Scenarios: full (a first backup), incremental, merge (the publication merges index segments), checkpoint (packs listed
- * before the end: 288 MiB, few cases), init, restore, stop.  stop: SIGSTOP at each name; then backups of another name and of the same
+ * before the end: 520 MiB, few cases), init, restore, stop.  stop: SIGSTOP at each name; then backups of another name and of the same
  * name; then SIGCONT: nothing is lost, whoever was first.
  */
 #include "tests/reliability.h"
@@ -504,7 +504,7 @@ static const struct scenario {
 	{ "full", scenario_full, DISK, 64 },
 	{ "incremental", scenario_incremental, DISK, 64 },
 	{ "merge", scenario_merge, DISK, 64 },
-	{ "checkpoint", scenario_checkpoint, 288 * MiB, 256 },
+	{ "checkpoint", scenario_checkpoint, 520 * MiB, 256 },
 	{ "init", scenario_init, DISK, 32 },
 	{ "restore", scenario_restore, DISK, 64 },
 	{ "stop", scenario_stop, DISK, 64 },
@@ -517,7 +517,8 @@ int main(int argc, char **argv)
 	uint64_t seed;
 
 	if (argc != 6 || !parse_u64(argv[5], &seed)) {
-		fprintf(stderr, "usage: fault-loop DIR plain|encrypted SCENARIO first|some|all SEED\n");
+		fprintf(stderr,
+			"usage: fault-loop DIR plain|encrypted SCENARIO first|some|all SEED\n");
 		return 2;
 	}
 	while (s < scenarios + ARRAY_SIZE(scenarios) && strcmp(s->name, argv[3]) != 0)

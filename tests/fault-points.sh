@@ -3,6 +3,7 @@
 # The first hit of each fault point of a first backup and of an init; tests/slow/fault-backup.sh has the rest.
 . "$(dirname "$0")/functions.sh"
 . "$abs_top_srcdir/tests/reliability.sh"
+requires_faults
 
 fast_dir fault
 drive fault-loop "$fast/e" encrypted full first "$seed"

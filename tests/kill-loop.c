@@ -138,8 +138,8 @@ int main(int argc, char **argv)
 		snprintf(l.t.what, sizeof(l.t.what), "at the end, after %u kills", l.kills);
 		rel_check_all(&l.t);
 	}
-	printf("%u kills, %u of them after the commit; %u came too late and do not count\n", l.kills,
-	       l.published, l.late);
+	printf("%u kills, %u of them after the commit; %u came too late and do not count\n",
+	       l.kills, l.published, l.late);
 	printf("%u passed, 0 failed\n", l.t.passed);
 	rel_end(&l.t);
 	return 0;

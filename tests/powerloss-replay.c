@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * powerloss-replay DIR plain|encrypted STATES SEED [FAULT]: what a power cut may leave of an init and three backups.
+ * powerloss-replay DIR plain|encrypted STATES SEED [FAULT]: what a power cut may leave of an init and three backups,
+ * the last of which sweeps after one that was killed.
  *
  * The commands run under tests/powerloss-record.c; FAULT (LIVEPOINT_FAULT, "store.folder.sync:1+:skip") plants a bug
  * in them.  Then STATES times: a cut after a random call of the trace, and one state that a disk may have then.
@@ -388,8 +389,8 @@ static void put_state(struct replay *p, struct node *n, const char *path, enum l
 		draw_file(p, n, luck);
 		rel_ok(&p->t, fd);
 		if (n->state.len)
-			rel_ok(&p->t, file_pwrite(fd, n->state.data, n->state.len, 0, path, NULL,
-						  &err));
+			rel_ok(&p->t,
+			       file_pwrite(fd, n->state.data, n->state.len, 0, path, NULL, &err));
 		return;
 	}
 	if (mkdir(path, 0700) < 0)
@@ -453,14 +454,30 @@ static void record_backup(struct replay *p, const char *name, const char *fault)
 	struct rel *t = &p->t;
 	const char *const args[] = { "backup", name, t->source, NULL };
 	struct rel_status s = rel_run(t, args, fault, p->marks_path);
+	char recorded[sizeof(t->repo)];
 	struct repo *r;
 
 	if (!s.exited || s.code)
 		rel_fail(t, "the backup to record ended with %d", s.code);
-	/* Looked at without the recorder, and without writing. */
+	/* A copy is looked at: even a reader writes its lease into the catalog, and the recorder is not in this process. */
+	str_copy(recorded, sizeof(recorded), t->repo);
+	rel_copy_tree(t->repo, p->states);
+	snprintf(t->repo, sizeof(t->repo), "%s", p->states);
 	r = rel_open(t, REPO_READ);
 	rel_check_after(t, r, s);
 	repo_close(r);
+	str_copy(t->repo, sizeof(t->repo), recorded);
+}
+
+/* Killed with its packs in place: the next backup sweeps, which is recorded too. */
+static void record_killed(struct replay *p)
+{
+	struct rel *t = &p->t;
+	const char *const args[] = { "backup", "web1", t->source, NULL };
+	struct rel_status s = rel_run(t, args, "catalog.publish.before:1:kill", NULL);
+
+	if (s.exited)
+		rel_fail(t, "the backup to kill ended with %d by itself", s.code);
 }
 
 static void record(struct replay *p, const char *self, const char *fault)
@@ -475,6 +492,8 @@ static void record(struct replay *p, const char *self, const char *fault)
 	for (unsigned i = 0; i < BACKUPS; i++) {
 		if (i)
 			rel_change(t, 8);
+		if (i == 2 && !fault)
+			record_killed(p);
 		record_backup(p, i == 1 ? "db1" : "web1", fault);
 	}
 	unsetenv("LD_PRELOAD");
@@ -545,7 +564,8 @@ static void compare_folder(struct replay *p, const struct node *n, const char *p
 
 	if (!n->folder) {
 		rel_ok(&p->t, file_read_all(path, 512 * MiB, &real, &err));
-		if (real.len != n->now.len || (real.len && memcmp(real.data, n->now.data, real.len)))
+		if (real.len != n->now.len ||
+		    (real.len && memcmp(real.data, n->now.data, real.len)))
 			rel_fail(&p->t, "'%s' is not what the trace says", path);
 		buf_release(&real);
 		return;
@@ -669,8 +689,10 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && strcmp(argv[1], "make") == 0)
 		return make_repository(argv[2], argv[3]);
-	if ((argc != 5 && argc != 6) || !parse_u64(argv[3], &states) || !parse_u64(argv[4], &seed)) {
-		fprintf(stderr, "usage: powerloss-replay DIR plain|encrypted STATES SEED [FAULT]\n");
+	if ((argc != 5 && argc != 6) || !parse_u64(argv[3], &states) ||
+	    !parse_u64(argv[4], &seed)) {
+		fprintf(stderr,
+			"usage: powerloss-replay DIR plain|encrypted STATES SEED [FAULT]\n");
 		return 2;
 	}
 	rel_begin(&p.t, argv[1], strcmp(argv[2], "encrypted") == 0, seed, DISK, 100);

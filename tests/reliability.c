@@ -63,7 +63,7 @@ static void fill_chunk(struct rel *t, uint64_t at, size_t n)
 		memcpy(t->disk + at + i, &v, 8);
 	}
 	for (size_t i = 0; text && i < n; i++)
-		t->disk[at + i] = (uint8_t)"etaoin shrdlu cm"[t->disk[at + i] & 15];
+		t->disk[at + i] = (uint8_t) "etaoin shrdlu cm"[t->disk[at + i] & 15];
 }
 
 static void write_source(struct rel *t)
@@ -444,7 +444,8 @@ bool rel_check_after(struct rel *t, struct repo *r, struct rel_status s)
 	} else if (s.exited && found) {
 		rel_whole(t->err, text, sizeof(text));
 		if (!strstr(text, "unknown whether"))
-			rel_fail(t, "the backup failed, but its point is listed; it said: %s", text);
+			rel_fail(t, "the backup failed, but its point is listed; it said: %s",
+				 text);
 	} else if (s.exited) {
 		rel_whole(t->err, text, sizeof(text));
 		if (!*text)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 # Sourced after functions.sh by the scripts that run the reliability drivers.
 
-# fast_dir NAME: prints a folder of this test in memory if there is room for it (512 MiB), else one in $tmp.  Neither a
+# fast_dir NAME: sets fast to a folder of this test in memory if there is room for it (512 MiB), else one in $tmp.  Neither a
 # kill nor a fault takes the page cache, so memory shows the same, without the waits for a disk.
 fast_dir() {
 	local dir=$tmp/$1 free
@@ -13,6 +13,11 @@ fast_dir() {
 	fi
 	mkdir -p "$dir"
 	fast=$dir
+}
+
+# requires_faults: the fault points must be built in.
+requires_faults() {
+	grep -q '^#define ENABLE_FAULT_POINTS' "$abs_top_builddir/config.h" || skip "built without fault points"
 }
 
 passed=0 failed=0
@@ -37,6 +42,6 @@ drive() {
 # drive_done: the end of a quick test.
 drive_done() {
 	echo "$passed passed, $failed failed (seed $seed)"
-	[ $failed -eq 0 ] && [ $passed -gt 0 ] || fail "$failed failed, $passed passed"
+	if [ $failed -gt 0 ] || [ $passed -eq 0 ]; then fail "$failed failed, $passed passed"; fi
 	exit 0
 }

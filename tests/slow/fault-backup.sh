@@ -4,6 +4,7 @@
 # expected stands in tests/fault-loop.c.  First, second and last hit of each name; all of them with --soak.
 . "$(dirname "$0")/../functions.sh"
 . "$abs_top_srcdir/tests/reliability.sh"
+requires_faults
 
 hits=some
 [ -z "${LIVEPOINT_SOAK:-}" ] || hits=all

@@ -30,7 +30,7 @@ static int setup(void **state)
 	*state = f;
 	return !f || codec_keys_plain(uuid, &f->keys, NULL) < 0 ||
 	       codec_ctx_new(f->keys, &f->ctx, NULL) < 0 ||
-	       codec_pack_key_new(f->keys, no_salt, 0, &f->pk, NULL) < 0;
+	       codec_pack_key_new(f->keys, no_salt, 0, 1, &f->pk, NULL) < 0;
 }
 
 static int teardown(void **state)

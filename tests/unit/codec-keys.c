@@ -163,8 +163,8 @@ static void test_id_and_mac_of_suite_1(void **state)
 	struct codec_pack_key *pk = NULL;
 	uint8_t salt[SALT_LEN];
 	memset(salt, 7, sizeof(salt));
-	assert_int_equal(codec_pack_key_new(k, salt, 1, &pk, NULL), 0);
-	from_hex(expected, "a9b745843aea26a1452a0157c755cc70e7bb8329a724f54336fef4ab452ad49a");
+	assert_int_equal(codec_pack_key_new(k, salt, 1, 0x1ab, &pk, NULL), 0);
+	from_hex(expected, "185164416e61674ded239cd24f96a107b39f884f12819e2b1efd7ff02551cdac");
 	assert_memory_equal(pk->key, expected, KEY_LEN);
 	codec_pack_key_free(pk);
 }
@@ -302,7 +302,7 @@ static void test_allocation_failures(void **state)
 		if (r == 0)
 			r = codec_ctx_new(back, &ctx, &err);
 		if (r == 0)
-			r = codec_pack_key_new(back, f.salt, 1, &pk, &err);
+			r = codec_pack_key_new(back, f.salt, 1, 1, &pk, &err);
 		mem_fail_after(0);
 		assert_true(r == 0 || r == ERR_NOMEM);
 		assert_true(n < 100);
@@ -321,7 +321,7 @@ static void test_many_pack_keys(void **state)
 	assert_int_equal(codec_keys_generate(1, uuid, &k, NULL), 0);
 	for (unsigned i = 0; i < COUNT; i++) {
 		put_le32(salt, i);
-		assert_int_equal(codec_pack_key_new(k, salt, 1, &list[i], NULL), 0);
+		assert_int_equal(codec_pack_key_new(k, salt, 1, 1, &list[i], NULL), 0);
 		assert_true(i == 0 || list[i]->serial != list[i - 1]->serial);
 	}
 	for (unsigned i = 0; i < COUNT; i++)

@@ -42,8 +42,8 @@ static int setup_suite(void **state, unsigned suite)
 		     codec_keys_plain(other_uuid, &f->other_keys, NULL);
 	r |= codec_ctx_new(f->keys, &f->ctx, NULL);
 	r |= codec_ctx_new(f->other_keys, &f->other_ctx, NULL);
-	r |= codec_pack_key_new(f->keys, f->salt, codec_keys_epoch(f->keys), &f->pk, NULL);
-	r |= codec_pack_key_new(f->keys, f->other_salt, codec_keys_epoch(f->keys), &f->other_pk,
+	r |= codec_pack_key_new(f->keys, f->salt, codec_keys_epoch(f->keys), 1, &f->pk, NULL);
+	r |= codec_pack_key_new(f->keys, f->other_salt, codec_keys_epoch(f->keys), 1, &f->other_pk,
 				NULL);
 	return r;
 }
@@ -144,7 +144,7 @@ static void test_pack_key_of_a_freed_address(void **state)
 	for (unsigned i = 0; i < 50; i++) {
 		struct codec_pack_key *pk = NULL;
 		uint8_t salt[SALT_LEN] = { (uint8_t)i };
-		assert_int_equal(codec_pack_key_new(f->keys, salt, 1, &pk, NULL), 0);
+		assert_int_equal(codec_pack_key_new(f->keys, salt, 1, 1, &pk, NULL), 0);
 		seal(f, pk, i, 0, 100, &h);
 		codec_pack_key_free(pk);
 		assert_int_equal(open_record(f, &h), ERR_DAMAGED);
@@ -248,8 +248,9 @@ static void test_pack_key_must_fit_the_suite(void **state)
 	struct codec_pack_key *pk = NULL;
 	bool keyed = codec_keys_suite(f->keys)->keyed;
 	uint8_t salt[SALT_LEN] = { 1 };
-	assert_int_equal(codec_pack_key_new(f->keys, salt, keyed ? 0 : 1, &pk, NULL), ERR_DAMAGED);
-	assert_int_equal(codec_pack_key_new(f->keys, salt, 0, &pk, NULL), ERR_DAMAGED);
+	assert_int_equal(codec_pack_key_new(f->keys, salt, keyed ? 0 : 1, 1, &pk, NULL),
+			 ERR_DAMAGED);
+	assert_int_equal(codec_pack_key_new(f->keys, salt, 0, 1, &pk, NULL), ERR_DAMAGED);
 	assert_null(pk);
 }
 

@@ -97,7 +97,8 @@ static void check_extents(struct repo_disk *d, const uint8_t *data, uint64_t siz
 	struct err err = ERR_INIT;
 
 	for (unsigned i = 0; i < 300; i++) {
-		uint64_t from = i ? ((uint64_t)rand_r(&seed) << 20 ^ (unsigned)rand_r(&seed)) % size : 0;
+		uint64_t from =
+			i ? ((uint64_t)rand_r(&seed) << 20 ^ (unsigned)rand_r(&seed)) % size : 0;
 		uint64_t n = i ? (uint64_t)rand_r(&seed) % (size - from) + 1 : size;
 		struct model m = { .data = data,
 				   .size = size,
@@ -592,10 +593,10 @@ static void test_too_big(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_threads),	  cmocka_unit_test(test_chunk_4k),
-		cmocka_unit_test(test_chunk_64k), cmocka_unit_test(test_chunk_1m),
+		cmocka_unit_test(test_threads),	   cmocka_unit_test(test_chunk_4k),
+		cmocka_unit_test(test_chunk_64k),  cmocka_unit_test(test_chunk_1m),
 		cmocka_unit_test(test_unreadable), cmocka_unit_test(test_disks),
-		cmocka_unit_test(test_huge),	  cmocka_unit_test(test_too_big),
+		cmocka_unit_test(test_huge),	   cmocka_unit_test(test_too_big),
 	};
 
 	return cmocka_run_group_tests_name("repo-read", tests, NULL, NULL);

@@ -401,9 +401,8 @@ static void test_threads(void **state)
 	ok(store_index_new(f.store, &x, &err));
 	ok(store_index_add(x, 1, &err));
 	for (unsigned t = 0; t < 6; t++) {
-		crowd[t] = (struct crowd){
-			.index = x, .from = 1 + t % 2, .stop = &stop, .seed = t
-		};
+		crowd[t] =
+			(struct crowd){ .index = x, .from = 1 + t % 2, .stop = &stop, .seed = t };
 		assert_int_equal(
 			pthread_create(&threads[t], NULL, t < 2 ? change : look, &crowd[t]), 0);
 	}

@@ -10,9 +10,23 @@
 
 #include "base/banned.h"
 
-static const uint32_t sizes[] = { 1,	  2,	  511,	  512,	   513,	   4095,
-				  4096,	  4097,	  65535,  65536,   65537,  128 * 1024 - 1,
-				  1 << 20, 262143, 1048577, OBJECT_PLAIN_MAX - 1, OBJECT_PLAIN_MAX };
+static const uint32_t sizes[] = { 1,
+				  2,
+				  511,
+				  512,
+				  513,
+				  4095,
+				  4096,
+				  4097,
+				  65535,
+				  65536,
+				  65537,
+				  128 * 1024 - 1,
+				  1 << 20,
+				  262143,
+				  1048577,
+				  OBJECT_PLAIN_MAX - 1,
+				  OBJECT_PLAIN_MAX };
 
 static void fill_objects(struct object *o, size_t n, uint64_t seed)
 {
@@ -53,8 +67,8 @@ static void round_trip(unsigned suite)
 		assert_int_equal(help_read(&f, f.reader, &wrong, &f.err), ERR_DAMAGED);
 		wrong.locator = locator_make(0x1ac, 0);
 		assert_int_equal(help_read(&f, f.reader, &wrong, &f.err), ERR_DAMAGED);
-		assert_int_equal(store_record_read(f.store, f.reader, o[4].locator, o[4].type,
-						   NULL, false, small, sizes[4] - 1, &len, &f.err),
+		assert_int_equal(store_record_read(f.store, f.reader, o[4].locator, o[4].type, NULL,
+						   false, small, sizes[4] - 1, &len, &f.err),
 				 ERR_DAMAGED);
 		help_ok(store_pack_get(f.store, 0x1ab, &p, &f.err), &f.err, "get", __LINE__);
 		assert_int_equal(store_pack_header(p)->suite, suite);
@@ -116,7 +130,8 @@ static void test_empty_and_full(void **state)
 }
 
 /* What compaction leaves: the same number, sealed records copied byte for byte, dead slots dropped, slots kept. */
-static void compact(const struct fixture *f, uint64_t number, unsigned keep_every, unsigned keep_rest)
+static void compact(const struct fixture *f, uint64_t number, unsigned keep_every,
+		    unsigned keep_rest)
 {
 	char path[128];
 	struct buf in = BUF_INIT, out = BUF_INIT;

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Golden repositories, one pair per released format version, are read by every later program: listed, dumped as they were,
+# verified and restored, where nothing may be written; then written to, and an increment put on top.
+. "$(dirname "$0")/functions.sh"
+
+requires xz --version
+requires jq --version
+
+# read_all REPO: every disk of the list, byte for byte, by way of a file and of the numbers in the catalog.
+read_all() {
+	local want size point
+	while read -r want size point; do
+		rm -f out.raw
+		lp -q -r "$1" restore "$point" out.raw || fail "$golden: $point cannot be restored"
+		[ "$(stat -c %s out.raw)" -eq "$size" ] || fail "$golden: $point has $(stat -c %s out.raw) bytes, not $size"
+		[ "$(sha out.raw)" = "$want" ] || fail "$golden: $point has other bytes"
+	done <"$tmp/g/expected.txt"
+}
+
+tree_sum() { (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
+
+# look REPO: all that reads.
+look() {
+	local repo=$1 text
+	lp -r "$repo" --json list >list.json || fail "$golden: list"
+	[ "$(jq -r '.[] | .point as $p | .disks[] | "\($p)/\(.name)"' list.json | sort)" = \
+		"$(cut -d' ' -f5 "$tmp/g/expected.txt" | sort)" ] || { cat list.json; fail "$golden: list differs"; }
+	[ "$(jq -r '[.[].kind] | join(" ")' list.json)" = "full incremental full" ] || fail "$golden: kinds"
+	[ "$(jq -r '.[0].labels.made, .[1].consistency' list.json | xargs)" = "golden filesystem" ] || fail "$golden: labels"
+	lp -q -r "$repo" verify --data >verify.txt 2>&1 || { cat verify.txt; fail "$golden: verify --data"; }
+	read_all "$repo"
+	while IFS= read -r text; do
+		lp debug dump "$repo/${text%.txt}" | cmp - "$tmp/g/dumps/$text" ||
+			fail "$golden: dump of ${text%.txt} differs"
+	done < <(cd "$tmp/g/dumps" && find . -name '*.txt' -printf '%P\n')
+}
+
+count=0
+for golden in "$abs_top_srcdir"/tests/golden/format-*.tar.xz; do
+	[ -f "$golden" ] || fail "no golden repository"
+	count=$((count + 1))
+	rm -rf g
+	mkdir g
+	xz -dc "$golden" | tar -C g -x --no-same-owner
+	golden=$(basename "$golden")
+	export LIVEPOINT_PASSPHRASE
+	LIVEPOINT_PASSPHRASE=$(sed -n 's/^Passphrase: //p' g/README)
+	for kind in livepoint.conf packs index; do
+		[ -n "$(find g/dumps/$kind* -type f | head -n 1)" ] || fail "$golden: no dump of $kind"
+	done
+
+	# where nothing can be written: a read-only mount for root, whom permissions do not bind, else those
+	before=$(tree_sum g/repo)
+	if [ "$(id -u)" -eq 0 ] && unshare -m true 2>/dev/null; then
+		export -f look read_all lp fail sha
+		export golden tmp test_name
+		unshare -m bash -euc 'mount --bind g/repo g/repo && mount -o remount,ro,bind g/repo
+			! touch g/repo/x 2>/dev/null
+			look "$tmp/g/repo"' || fail "$golden: not readable on a read-only mount"
+	else
+		chmod -R a-w g/repo
+		look "$tmp/g/repo"
+		chmod -R u+w g/repo
+	fi
+	[ "$(tree_sum g/repo)" = "$before" ] || fail "$golden: reading has changed it"
+
+	# and written to, as by today's user with yesterday's repository
+	lp -q -r g/repo restore web1/vda disk.raw
+	lp -q -r g/repo restore web1/data data.raw
+	printf 'of today' | dd of=disk.raw bs=1 seek=70000 conv=notrunc status=none
+	lp -q --json -r g/repo backup web1 vda=disk.raw data=data.raw >new.json
+	[ "$(jq -r 'select(.type == "summary") | .chunks_new' new.json)" = 1 ] || { cat new.json; fail "$golden: increment"; }
+	[ "$(lp --json -r g/repo show web1 | jq -r .kind)" = incremental ] || fail "$golden: the new point is no increment"
+	want=$(sha disk.raw)
+	lp -q -r g/repo restore --overwrite web1/vda out.raw
+	[ "$(sha out.raw)" = "$want" ] || fail "$golden: the new point has other bytes"
+	read_all g/repo
+	lp -q -r g/repo verify --data || fail "$golden: verify after the increment"
+	[ "$(lp --json -r g/repo verify --leftovers | jq -r 'select(.type == "summary") | .leftovers')" = 0 ] ||
+		fail "$golden: leftovers"
+	rm -f disk.raw data.raw
+	unset LIVEPOINT_PASSPHRASE
+done
+[ $((count % 2)) -eq 0 ] || fail "a format has a plain and an encrypted golden repository"

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# make.sh [DIR]: makes the golden repositories of the format that is built, format-N-plain.tar.xz and
+# format-N-encrypted.tar.xz, in DIR (default: this folder).  Run by hand, once per released format version; the files
+# stay for ever and tests/golden.sh reads them.
+#
+#	bash tests/golden/make.sh            # with the program of build/; LIVEPOINT_BIN names another
+#
+# Each holds: repo/ (two names, three points, two disks, an increment, a grown disk, a hole, an unreadable range is
+# not in it), expected.txt (SHA-256, size and POINT/DISK a line), dumps/ (`livepoint debug dump` of every file that it
+# knows), README (how it was made, and the passphrase).
+out=$(cd "${1:-$(dirname "$0")}" && pwd)
+# functions.sh names the test, and finds the program, by the place of the script
+. "$(dirname "$0")/../functions.sh"
+
+passphrase='golden passphrase, known to everybody'
+format=$(lp version | sed -nE 's/.*format[^0-9]*([0-9]+).*/\1/p' | head -n 1)
+[ -n "$format" ] || fail "livepoint version does not tell the format"
+
+# compressible, incompressible, equal to each other, zeroes, a short end
+disks() {
+	random_bytes 3000 1 | base64 >text
+	random_file noise 20000 2
+	rm -f vda.raw data.raw
+	dd if=text of=vda.raw bs=64K seek=0 conv=notrunc status=none
+	dd if=noise of=vda.raw bs=64K seek=3 conv=notrunc status=none
+	dd if=text of=vda.raw bs=64K seek=1030 conv=notrunc status=none
+	truncate -s $((1031 * 65536 + 3 * 512)) vda.raw
+	dd if=text of=data.raw bs=64K seek=0 conv=notrunc status=none
+	truncate -s $((5 * 65536)) data.raw
+}
+
+expect() { # POINT DISK FILE
+	printf '%s  %s  %s/%s\n' "$(sha "$3")" "$(stat -c %s "$3")" "$1" "$2" >>expected.txt
+}
+
+make() {
+	local kind=$1 p f
+	shift
+	rm -rf "$kind" expected.txt
+	mkdir -p "$kind/dumps"
+	disks
+	lp -q -r "$kind/repo" init "$@"
+	p=$(lp -q -r "$kind/repo" backup --time 2026-01-02T03:04:05Z --label made=golden web1 vda=vda.raw data=data.raw)
+	expect "$p" vda vda.raw
+	expect "$p" data data.raw
+	# one chunk other, one gone, one disk longer
+	printf 'changed' | dd of=vda.raw bs=1 seek=$((1030 * 65536 + 5)) conv=notrunc status=none
+	dd if=/dev/zero of=vda.raw bs=64K seek=3 count=1 conv=notrunc status=none
+	printf 'longer' >>data.raw
+	truncate -s $((6 * 65536 + 512)) data.raw
+	p=$(lp -q -r "$kind/repo" backup --time 2026-01-03T03:04:05Z --consistency filesystem web1 vda=vda.raw data=data.raw)
+	expect "$p" vda vda.raw
+	expect "$p" data data.raw
+	p=$(lp -q -r "$kind/repo" backup --time 2026-01-04T03:04:05Z --compression none db.2 data=data.raw)
+	expect "$p" data data.raw
+	mv expected.txt "$kind/"
+	(cd "$kind/repo" && find . -type f -printf '%P\n' | sort) | while IFS= read -r f; do
+		case $f in
+		livepoint.conf | keys/* | packs/*.pack | index/*.seg)
+			mkdir -p "$kind/dumps/$(dirname "$f")"
+			lp debug dump "$kind/repo/$f" >"$kind/dumps/$f.txt"
+			;;
+		catalog.sqlite) ;;
+		*) fail "$f: what is that?" ;;
+		esac
+	done
+	cat >"$kind/README" <<-END
+		Golden repository of Livepoint, format $format, $kind.
+		Made by tests/golden/make.sh with $(lp version | head -n 1).
+		Passphrase: $([ "$kind" = plain ] && echo none || echo "$passphrase")
+	END
+	tar -C "$kind" --sort=name --owner=0 --group=0 --numeric-owner --mtime=2026-01-05T00:00:00Z -c . |
+		xz -9e >"$out/format-$format-$kind.tar.xz"
+	echo "format-$format-$kind.tar.xz: $(stat -c %s "$out/format-$format-$kind.tar.xz") bytes"
+}
+
+make plain
+export LIVEPOINT_PASSPHRASE=$passphrase
+make encrypted --encrypt

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A power cut at random instants of an init and three backups, plain and encrypted, simulated over the recorded calls:
+# the model and what is expected stand in tests/powerloss-replay.c.  Then planted bugs, each of which must be found:
+# a sync that is left out.
+. "$(dirname "${BASH_SOURCE[0]}")/../functions.sh"
+. "$abs_top_srcdir/tests/reliability.sh"
+requires_faults
+
+export POWERLOSS_RECORD=$abs_top_builddir/tests/.libs/powerloss-record.so
+[ -f "$POWERLOSS_RECORD" ] || fail "not built: $POWERLOSS_RECORD"
+if nm -D "$LIVEPOINT_BIN" 2>/dev/null | grep -q __asan_init; then
+	skip "a sanitizer's runtime must come first: no preloading"
+fi
+fast_dir power
+states=${STATES:-$(slow_count 400 2000)}
+for kind in plain encrypted; do
+	drive powerloss-replay "$fast/$kind" $kind $((states / 2)) "$seed"
+done
+
+# planted FAULT EXPECTED: the bug must be seen, and by what it does.
+planted() {
+	local out status=0
+	out=$("$abs_top_builddir/tests/powerloss-replay" "$fast/planted" plain 60 "$seed" "$1:1+:skip" 2>&1) || status=$?
+	rm -rf "$fast/planted"
+	if [ $status -eq 1 ] && grep -qE "$2" <<<"$out"; then
+		echo "planted: without $1: $(grep -m 1 FAIL <<<"$out")"
+		passed=$((passed + 1))
+	else
+		echo "planted: nobody has noticed that $1 was left out: $out"
+		failed=$((failed + 1))
+	fi
+}
+planted store.folder.sync 'cannot be read|repo_point_open|repo_disk_open|leftovers'
+planted store.pack.sync 'cannot be read|repo_point_open|repo_disk_open|damaged'
+planted store.folder.parent-sync 'cannot be read|repo_point_open|repo_disk_open|leftovers'
+
+if [ -n "${STATES:-}" ]; then drive_done; fi
+slow_done "states after a power cut (seed $seed)" $passed $failed 400
