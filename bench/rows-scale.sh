@@ -56,6 +56,7 @@ group_size()
 		say "making a disk of $size"
 		"$tools/bench-mapscale" make "$LIVEPOINT_REPOSITORY" d $size 64M 2 0.1 >/dev/null
 	done
+	truncate -s 1M "$work/start.raw"
 	rm -f "$work"/size-*
 	for ((i = 0; i < reps; i++)); do
 		for size in 1G 1T 16T; do
@@ -65,7 +66,7 @@ group_size()
 			LIVEPOINT_REPOSITORY=$work/repo-size-$size
 			ours point=d
 			"$tools/bench-nbdlat" first 11 - "${arguments[@]}" >>"$work/size-served-$size"
-			"$tools/bench-nbdlat" first 11 - file "$work/made" >>"$work/size-file"
+			"$tools/bench-nbdlat" first 11 - file "$work/start.raw" >>"$work/size-file"
 		done
 	done
 	for size in 1G 1T 16T; do
@@ -78,5 +79,6 @@ group_size()
 		row size "open and first read, $size, cold" ms "$(median "$work/size-cold-$size" .all_ms)" \
 			"$(median "$work/size-cold-1G" .all_ms)" "the same of 1G" none 0
 	done
+	unset LIVEPOINT_REPOSITORY
 	rm -rf "$work"/repo-size-*
 }

@@ -141,7 +141,7 @@ static int open_for_verify(const struct cli *cli, struct repo **out, struct err 
 {
 	int r = cli_repo_open(cli, REPO_WRITE, KEY_NEEDED, true, out, err);
 
-	if (r != ERR_READONLY && r != ERR_PERM)
+	if (r != ERR_READONLY && r != ERR_PERM && r != ERR_NOSPC)
 		return r;
 	err_clear(err);
 	r = cli_repo_open(cli, REPO_READ, KEY_NEEDED, true, out, err);

@@ -29,7 +29,8 @@
 #define SUITE_LAST                                                                                 \
 	1 /* highest cipher suite number whose layout (nonce, salt, epoch) is known here */
 
-/* scrypt parameters that are bearable: N a power of two, 2 to 2^20; r 1 to 32; p 1 to 16. */
+/* scrypt parameters that are bearable: N a power of two, 2 to 2^20; r 1 to 32; p 1 to 16; N r 2^23 (1 GiB of memory), N r p
+ * 2^24 (32 times the work of the default). */
 bool kdf_valid(uint64_t n, uint32_t r, uint32_t p);
 
 /* --- locators --- */

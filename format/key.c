@@ -19,10 +19,13 @@ static const uint8_t key_magic[8] = "LVPTKEY1";
 #define KEY_CHECK_OFFSET 232
 #define SUITE1_NONCE_LEN 12
 
+/* Of 128 bytes: 1 GiB.  Key files are hostile input, and are tried before anything is known of them. */
+#define KDF_BLOCKS_MAX ((uint64_t)1 << 23)
+
 bool kdf_valid(uint64_t n, uint32_t r, uint32_t p)
 {
 	return n >= 2 && n <= (uint64_t)1 << 20 && (n & (n - 1)) == 0 && r >= 1 && r <= 32 &&
-	       p >= 1 && p <= 16;
+	       p >= 1 && p <= 16 && n * r <= KDF_BLOCKS_MAX && n * r * p <= 2 * KDF_BLOCKS_MAX;
 }
 
 /* Length of the UTF-8 sequence at p (RFC 3629), 0 if it is none or a control character. */

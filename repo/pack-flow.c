@@ -415,7 +415,8 @@ int session_merge_index(struct repo_session *s, struct err *err)
 	if (r < 0) {
 		log_warning("index segments cannot be merged: %s", local.text);
 		for (size_t i = 0; i < MERGE_MOST; i++) {
-			if (store_segment_check(s->repo->store, s->segments[i].number, NULL) == 0)
+			r = store_segment_check(s->repo->store, s->segments[i].number, NULL);
+			if (r != ERR_DAMAGED && r != ERR_NOT_FOUND)
 				continue;
 			(void)catalog_segment_drop(s->catalog, s->segments[i].number, NULL);
 			store_index_drop(s->index, s->segments[i].number);

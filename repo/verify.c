@@ -526,7 +526,7 @@ static int record(struct verify *v, const struct point_list *points, const bool 
 	struct catalog *c;
 	int r;
 
-	if (!v->repo->pinnable)
+	if (!v->repo->pinnable || v->repo->mode != REPO_WRITE)
 		return 0;
 	r = repo_catalog_get(v->repo, &c, err);
 	if (r < 0)

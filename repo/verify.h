@@ -2,7 +2,8 @@
 /*
  * Verify: structure (catalog, manifests, roots, pages, leaves by hash, every locator in its pack's footer with type and
  * length) or data (every chunk decoded, its content id recomputed, leaf digests compared).
- * Each pack's records are read once, in pack order, on the pool.  Results are recorded in the points' rows.
+ * Each pack's records are read once, in pack order, on the pool.  Results are recorded in the points' rows, if the
+ * repository is open for writing.
  */
 #ifndef LIVEPOINT_REPO_VERIFY_H
 #define LIVEPOINT_REPO_VERIFY_H

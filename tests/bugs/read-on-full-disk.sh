@@ -17,6 +17,7 @@ lp --json list >list.json
 lp -q restore a out.raw 2>warnings
 cmp disk.raw out.raw
 [ "$(grep -c 'without a lease' warnings)" = 1 ] || fail "not said once: $(cat warnings)"
+lp -q verify --data
 expect_exit 1 lp -q backup b other.raw
 rm disk/fill
 lp verify --leftovers

@@ -15,4 +15,4 @@ for kind in plain encrypted; do
 	done
 done
 drive fault-loop "$tmp/checkpoint" plain checkpoint first "$seed"
-slow_done "fault points of backup, init and restore (seed $seed)" $passed $failed 1000
+slow_done "fault points of backup, init and restore (seed $seed)" $passed $failed 1500

@@ -36,4 +36,4 @@ planted store.pack.sync 'cannot be read|repo_point_open|repo_disk_open|damaged'
 planted store.folder.parent-sync 'cannot be read|repo_point_open|repo_disk_open|leftovers'
 
 if [ -n "${STATES:-}" ]; then drive_done; fi
-slow_done "states after a power cut (seed $seed)" $passed $failed 400
+slow_done "states after a power cut (seed $seed)" $passed $failed "$states"

@@ -227,6 +227,8 @@ static void test_encoder_refuses(void **state)
 	REFUSED(c.compression = (enum compression) - 1);
 	REFUSED(c.kdf_n = 3);
 	REFUSED(c.kdf_r = 0);
+	REFUSED(c.kdf_n = 1 << 20; c.kdf_r = 16); /* 2 GiB */
+	REFUSED(c.kdf_n = 1 << 20; c.kdf_r = 8; c.kdf_p = 3);
 	REFUSED(c.kdf_p = 99);
 	REFUSED(c.grace = UINT64_MAX);
 	REFUSED(c.created = INT64_MAX);

@@ -39,7 +39,7 @@ static inline struct conf sample_conf(struct sample_source *s)
 {
 	struct conf c = { .compatible = sample_next(s),
 			  .autoclear = sample_next(s),
-			  .chunk_size = CHUNK_SIZE_MIN << sample_below(s, 11),
+			  .chunk_size = CHUNK_SIZE_MIN << sample_below(s, 9),
 			  .leaf_chunks = LEAF_CHUNKS,
 			  .suite = (uint16_t)sample_below(s, SUITE_LAST + 1),
 			  .compression = (enum compression)sample_below(s, COMPRESSION_BEST + 1),
@@ -47,7 +47,7 @@ static inline struct conf sample_conf(struct sample_source *s)
 			  .created = (int64_t)sample_below(s, 253402300800) };
 	sample_bytes(s, c.uuid, UUID_LEN);
 	if (c.suite) {
-		c.kdf_n = (uint64_t)2 << sample_below(s, 20);
+		c.kdf_n = (uint64_t)2 << sample_below(s, 15);
 		c.kdf_r = (uint32_t)(1 + sample_below(s, 32));
 		c.kdf_p = (uint32_t)(1 + sample_below(s, 16));
 	}
@@ -57,7 +57,7 @@ static inline struct conf sample_conf(struct sample_source *s)
 static inline struct key_file sample_key(struct sample_source *s)
 {
 	struct key_file k = { .suite = 1,
-			      .kdf_n = (uint64_t)2 << sample_below(s, 20),
+			      .kdf_n = (uint64_t)2 << sample_below(s, 15),
 			      .kdf_r = (uint32_t)(1 + sample_below(s, 32)),
 			      .kdf_p = (uint32_t)(1 + sample_below(s, 16)),
 			      .created = (int64_t)sample_next(s) };
