@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Verify, in three passes:
+ * Verify.  Without a point named, first the catalog (SQLite's own check and the rules of the schema) and the index
+ * segments.  Then, in three passes:
  *
  *  1. structure: every point's manifest, roots, pages and leaves, by hash, each shared object once; every locator must
  *     stand in its pack's footer as a chunk of the right length, and a leaf's digest must be that of the ids there;
@@ -539,6 +540,79 @@ static int record(struct verify *v, const struct point_list *points, const bool 
 	return r;
 }
 
+/* --- what no point refers to: the catalog itself and the index --- */
+
+static int check_catalog(struct verify *v, struct catalog *c, struct err *err)
+{
+	cleanup_buf struct buf lines = BUF_INIT;
+	struct verify_finding f = { 0 };
+	char *line, *rest;
+	int r = catalog_check(c, &lines, err);
+
+	if (r < 0)
+		return r;
+	buf_put_u8(&lines, 0);
+	if (lines.failed)
+		return err_nomem(err, "verify");
+	for (line = (char *)lines.data; *line; line = rest) {
+		rest = strchrnul(line, '\n');
+		if (*rest)
+			*rest++ = '\0';
+		f.what = line;
+		find(v, &f);
+	}
+	return 0;
+}
+
+/* A backup that runs meanwhile may have merged the segment into another. */
+static bool still_listed(struct catalog *c, uint64_t number)
+{
+	cleanup_free struct segment_row *rows = NULL;
+	size_t count = 0;
+
+	if (catalog_segments(c, &rows, &count, NULL) < 0)
+		return true;
+	for (size_t i = 0; i < count; i++)
+		if (rows[i].number == number)
+			return true;
+	return false;
+}
+
+/* The index is derived: a bad segment costs space at the next backups, never data. */
+static int check_segments(struct verify *v, struct catalog *c, struct err *err)
+{
+	cleanup_free struct segment_row *rows = NULL;
+	size_t count = 0;
+	int r = catalog_segments(c, &rows, &count, err);
+
+	for (size_t i = 0; i < count && r == 0; i++) {
+		struct err local = ERR_INIT;
+		struct verify_finding f = { .what = local.text };
+
+		if (store_segment_check(v->repo->store, rows[i].number, &local) < 0) {
+			if (local.code == ERR_NOMEM)
+				return err_nomem(err, "verify");
+			if (still_listed(c, rows[i].number))
+				find(v, &f);
+		}
+	}
+	return r;
+}
+
+static int verify_files(struct verify *v, struct err *err)
+{
+	struct catalog *c;
+	int r = repo_catalog_get(v->repo, &c, err);
+
+	if (r < 0)
+		return r;
+	r = check_catalog(v, c, err);
+	if (r == 0)
+		r = check_segments(v, c, err);
+	repo_catalog_put(v->repo, c);
+	return r;
+}
+
 static int verify_points(struct verify *v, const struct point_list *points, struct err *err)
 {
 	cleanup_free bool *damaged = mem_alloc_array(MAX(points->count, 1u), sizeof(*damaged));
@@ -546,6 +620,8 @@ static int verify_points(struct verify *v, const struct point_list *points, stru
 
 	/* What an earlier reader put into the caches proves nothing about the files. */
 	store_drop_cache(v->repo->store);
+	if (r == 0 && !v->spec->point)
+		r = verify_files(v, err);
 	for (size_t i = 0; i < points->count && r == 0; i++)
 		r = walk_point(v, &points->rows[i], err);
 	if (r == 0 && v->spec->data)
