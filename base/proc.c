@@ -392,8 +392,11 @@ static int collect(int out_fd, int err_fd, struct buf *out, size_t max_out, stru
 	int i;
 
 	while (fds[0].fd >= 0 || fds[1].fd >= 0) {
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		if (poll(fds, 2, -1) < 0) {
+			if (errno == EINTR) /* revents are those of the call before */
+				continue;
 			return err_set_errno(err, ERR_CHILD, errno, "cannot read from '%s'", name);
+		}
 		for (i = 0; i < 2; i++) {
 			ssize_t got;
 
@@ -438,7 +441,8 @@ static int check_status(int status, const struct tail *tail, const char *name, s
 
 int proc_run(const char *const *argv, struct buf *out, size_t max_out, struct err *err)
 {
-	struct proc_spec spec = { .argv = argv, .in_fd = -1 };
+	/* nobody would read what it prints */
+	struct proc_spec spec = { .argv = argv, .in_fd = -1, .die_with_parent = true };
 	cleanup_fd int out_read = -1, out_write = -1, err_read = -1, err_write = -1;
 	struct tail tail = { .len = 0 };
 	int ends[2], status = 0, r = make_pipe(ends, argv[0], err);

@@ -173,7 +173,7 @@ leave()
 settings()
 {
 	jq -n --arg version "$("$livepoint" version --json | jq -r .version)" \
-		--arg commit "$(git -C "$abs_top_srcdir" rev-parse --short HEAD 2>/dev/null || echo none)" \
+		--arg commit "$(git -C "$abs_top_srcdir" describe --always --dirty --exclude "*" 2>/dev/null || echo none)" \
 		--arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
 		--arg cpus "$(nproc)" --arg kernel "$(uname -r)" --arg load "$(cut -d' ' -f1-3 /proc/loadavg)" \
 		--arg nbdkit "$(nbdkit --version)" --arg date "$(date -u +%Y-%m-%dT%H:%M:%SZ)" \

@@ -52,6 +52,7 @@ int cmd_export(struct cli *cli, struct err *err)
 		.tls_certificates = opt_text(o, O_TLS_CERTIFICATES),
 		.tls_psk = opt_text(o, O_TLS_PSK),
 		.socket_group = opt_text(o, O_SOCKET_GROUP),
+		.stop = &cli_stop,
 	};
 	int r;
 
@@ -70,6 +71,13 @@ int cmd_export(struct cli *cli, struct err *err)
 	if (r < 0)
 		return r;
 	r = export_print(cli, &e, err);
+	if (r >= 0)
+		r = out_flush(err);
+	if (r < 0) { /* nobody knows where it is */
+		struct err ignored = ERR_INIT;
+
+		serve_export_stop(e.id, true, &ignored);
+	}
 	serve_export_release(&e);
 	return r;
 }

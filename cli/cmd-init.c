@@ -57,5 +57,7 @@ int cmd_init(struct cli *cli, struct err *err)
 		spec.passphrase_len = p.len;
 	}
 	r = repo_init(path, &spec, err);
+	if (r == ERR_NOT_FOUND) /* of the folder above: no point, disk or export is missing */
+		return err_recode(err, ERR_FAILED);
 	return r < 0 ? r : init_json(cli, path, err);
 }

@@ -6,10 +6,16 @@
  * Invariants:
  *  1. Exit statuses are those of livepoint(1) and come from base/errcodes.def, but 3 (attention).
  *  2. The first SIGINT or SIGTERM sets a flag that all long work looks at; the second ends at once,
- *     which is safe at any instant, because nothing listed depends on unfinished work.
+ *     and so does an alarm STOP_SECONDS after the first, for what waits where no flag is looked at
+ *     (a pipe that nobody writes, a program that gives the passphrase).  Ending is safe at any
+ *     instant, because nothing listed depends on unfinished work.
+ *  3. Descriptors 0, 1 and 2 are open: a file of a repository never gets one of these numbers, and
+ *     with it what is meant for people.
  */
 #include "cli/internal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,9 +23,11 @@
 #include "base/banned.h"
 
 #define EXIT_ATTENTION 3
+#define STOP_SECONDS 2
 
 volatile int cli_stop;
 volatile sig_atomic_t cli_progress_wanted;
+static volatile sig_atomic_t json_errors;
 
 static void on_stop(int sig)
 {
@@ -28,6 +36,22 @@ static void on_stop(int sig)
 	if (cli_stop)
 		_exit(sig == SIGINT ? 130 : 143);
 	cli_stop = code;
+	alarm(STOP_SECONDS);
+}
+
+static void on_alarm(int sig)
+{
+	static const char *const lines[2][2] = {
+		{ "livepoint: terminated\n", "livepoint: interrupted\n" },
+		{ "{\"type\":\"error\",\"code\":\"terminated\",\"message\":\"terminated\",\"object\":null}\n",
+		  "{\"type\":\"error\",\"code\":\"interrupted\",\"message\":\"interrupted\",\"object\":null}\n" },
+	};
+	bool interrupted = cli_stop == ERR_INTERRUPTED;
+	const char *line = lines[json_errors][interrupted];
+
+	(void)sig;
+	(void)!write(STDERR_FILENO, line, strlen(line));
+	_exit(interrupted ? 130 : 143);
 }
 
 static void on_progress(int sig)
@@ -42,12 +66,24 @@ static void set_signals(void)
 	struct sigaction stop = { .sa_handler = on_stop };
 	struct sigaction show = { .sa_handler = on_progress, .sa_flags = SA_RESTART };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct sigaction end = { .sa_handler = on_alarm };
 
+	sigaction(SIGALRM, &end, NULL);
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGUSR1, &show, NULL);
 	/* a reader or an NBD peer that goes is an error of the write, not our death */
 	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+/* Invariant 3.  Opened the wrong way round, so that using one is still the error that it was. */
+static void open_standard(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+			(void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 /* Any thread. */
@@ -110,6 +146,8 @@ int main(int argc, char **argv)
 	struct err err = ERR_INIT;
 	int r, status;
 
+	json_errors = cli.json;
+	open_standard();
 	tzset();
 	set_signals();
 	r = options_parse(argc, argv, &cli.opt, &err);

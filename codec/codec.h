@@ -27,7 +27,6 @@ struct codec_suite {
 };
 /* NULL if unknown.  Static. */
 const struct codec_suite *codec_suite_find(unsigned number);
-const struct codec_suite *codec_suite_by_name(const char *name);
 
 /* Keys of one repository.  Immutable after it was made; any thread. */
 struct codec_keys;

@@ -244,10 +244,3 @@ const struct codec_suite *codec_suite_find(unsigned number)
 	return row ? &row->suite : NULL;
 }
 
-const struct codec_suite *codec_suite_by_name(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (strcmp(rows[i].suite.name, name) == 0)
-			return &rows[i].suite;
-	return NULL;
-}

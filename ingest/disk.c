@@ -8,7 +8,7 @@
  *
  * Invariants:
  *  1. With a map, what the parent cannot vouch for counts as changed: the last chunk of either disk when it is not
- *     whole, growth, and what was unreadable then.
+ *     whole, growth, what was unreadable then, and what is known to be damaged.
  *  2. A sample that differs makes the whole disk be compared; the map is not trusted for anything any more.
  */
 #include "ingest/internal.h"
@@ -83,13 +83,29 @@ static int mark_unreadable(void *opaque, const struct extent *e, struct err *err
 	return 0;
 }
 
+static int mark_damaged(void *opaque, uint64_t start, uint64_t length, struct err *err)
+{
+	struct disk_job *job = opaque;
+
+	(void)err;
+	if (start < job->source->size)
+		change_map_add(job->map, start, MIN(length, job->source->size - start),
+			       CHANGE_DATA);
+	return 0;
+}
+
 /* Invariant 1. */
 static int distrust_parent(struct disk_job *job, struct repo_disk *parent, struct err *err)
 {
 	uint64_t common = MIN(repo_disk_size(parent), job->source->size);
 	uint64_t whole = common & ~(uint64_t)(job->unit - 1);
 
+	int e;
+
 	change_map_add(job->map, whole, job->source->size - whole, CHANGE_DATA);
+	e = session_disk_damaged(job->session, mark_damaged, job, err);
+	if (e < 0)
+		return e;
 	if (!repo_disk_info(parent)->unreadable_bytes)
 		return 0;
 	return repo_disk_extents(parent, 0, common, mark_unreadable, job->map, err);

@@ -58,9 +58,14 @@ static int open_path(const char *where, const struct source_options *o, struct s
 	}
 	if (!format)
 		format = S_ISREG(st.st_mode) ? image_format_of_path(where) : "raw";
-	if (strcmp(format, "raw") != 0)
-		return source_image_open(where, format, o->allow_backing, o->stop, out, err);
-	return source_file_open(where, o->stop, out, err);
+	if (strcmp(format, "raw") == 0)
+		return source_file_open(where, o->stop, out, err);
+	/* QEMU's tools would wait for the other end of a pipe. */
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		err_set(err, ERR_SOURCE, "image '%s' is neither a file nor a block device", where);
+		return err_object(err, "%s", where);
+	}
+	return source_image_open(where, format, o->allow_backing, o->stop, out, err);
 }
 
 int source_open(const char *where, const struct source_options *o, struct source **out,

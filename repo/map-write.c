@@ -248,3 +248,46 @@ int map_end(struct repo_session *s, uint64_t size, struct object_ref *ref, struc
 				   err);
 	return r;
 }
+
+/* --- what must not be taken over --- */
+
+typedef int damaged_fn(void *opaque, uint64_t start, uint64_t length, struct err *err);
+
+static int damaged_chunks(struct repo_session *s, uint64_t leaf, damaged_fn *fn, void *opaque,
+			  struct err *err)
+{
+	struct repo_disk *parent = s->disk.parent;
+	const uint64_t cs = parent->chunk_size, first = leaf * LEAF_CHUNKS;
+	unsigned n = disk_leaf_chunks(parent, leaf);
+	uint64_t locators[LEAF_CHUNKS];
+	int r = 0;
+
+	if (disk_locators(parent, first, n, locators, NULL) < 0)
+		return fn(opaque, first * cs, n * cs, err);
+	for (unsigned i = 0; i < n && r == 0; i++)
+		if (locators[i] != LOCATOR_NONE && locators[i] != LOCATOR_UNREADABLE &&
+		    usable_damaged(&s->usable, locators[i]))
+			r = fn(opaque, (first + i) * cs, cs, err);
+	return r;
+}
+
+int session_disk_damaged(struct repo_session *s, damaged_fn *fn, void *opaque, struct err *err)
+{
+	struct repo_disk *parent = s->disk.parent;
+	uint64_t leaves = parent ? div_round_up(parent->chunks, LEAF_CHUNKS) : 0;
+	int r = 0;
+
+	for (uint64_t leaf = 0; leaf < leaves && s->usable.any_damaged && r == 0; leaf++) {
+		struct object_ref ref;
+		uint64_t start = leaf * LEAF_CHUNKS * parent->chunk_size;
+		uint64_t length = (uint64_t)disk_leaf_chunks(parent, leaf) * parent->chunk_size;
+
+		/* A page that cannot be read, or a leaf known to be bad, takes all below it along. */
+		if (disk_leaf_ref(parent, leaf, &ref, NULL) < 0 ||
+		    (ref.locator != LOCATOR_NONE && usable_damaged(&s->usable, ref.locator)))
+			r = fn(opaque, start, length, err);
+		else if (ref.locator != LOCATOR_NONE)
+			r = damaged_chunks(s, leaf, fn, opaque, err);
+	}
+	return r < 0 ? r : 0;
+}

@@ -210,11 +210,6 @@ const char *repo_path(const struct repo *r)
 	return r->path;
 }
 
-bool repo_is_pinnable(const struct repo *r)
-{
-	return r->pinnable;
-}
-
 bool repo_is_locked(const struct repo *r)
 {
 	return r->locked;

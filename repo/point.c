@@ -293,11 +293,6 @@ const struct manifest *repo_point_manifest(const struct repo_point *p)
 	return p->m;
 }
 
-const uint8_t *repo_point_id(const struct repo_point *p)
-{
-	return p->id;
-}
-
 /* --- disks --- */
 
 static int find_disk(struct repo_point *p, const char *name, const struct manifest_disk **out,

@@ -37,14 +37,12 @@ struct repo_init_spec {
 int repo_init(const char *path, const struct repo_init_spec *spec, struct err *err);
 
 enum repo_mode { REPO_READ, REPO_WRITE };
-/* Reads livepoint.conf and opens the catalog.  REPO_READ also works on read-only media (no lease then, repo_is_pinnable
- * tells).  Needs no key: lists work. */
+/* Reads livepoint.conf and opens the catalog.  REPO_READ also works on read-only media (no lease then).  Needs no key: lists work. */
 int repo_open(const char *path, enum repo_mode mode, struct repo **out, struct err *err);
 void repo_close(struct repo *r); /* every point and disk must be closed */
 DEFINE_CLEANUP(repo, repo_close)
 const struct conf *repo_conf(const struct repo *r);
 const char *repo_path(const struct repo *r);
-bool repo_is_pinnable(const struct repo *r);
 
 /* True until a key was given to an encrypted repository; reading contents is then ERR_KEY. */
 bool repo_is_locked(const struct repo *r);
@@ -84,7 +82,6 @@ void repo_point_close(struct repo_point *p);
 DEFINE_CLEANUP(repo_point, repo_point_close)
 const struct manifest *
 repo_point_manifest(const struct repo_point *p); /* borrowed for the point's life */
-const uint8_t *repo_point_id(const struct repo_point *p);
 
 struct repo_disk;
 /* name: a disk's, or NULL for the only one (ERR_AMBIGUOUS if there are several).  Keeps the point open. */

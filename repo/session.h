@@ -57,6 +57,11 @@ int session_disk_write(struct repo_session *s, uint8_t *buffer, uint64_t offset,
 int session_disk_hole(struct repo_session *s, uint64_t offset, uint64_t n, struct err *err);
 /* As in the parent (which must have the range; the part beyond the parent's last whole chunk is refused: write it). */
 int session_disk_unchanged(struct repo_session *s, uint64_t offset, uint64_t n, struct err *err);
+/* Ranges of the parent's disk whose stored chunks or maps are known to be damaged: whoever would call them unchanged writes
+ * them instead, which heals them.  Ascending; fn returns 0 to go on. */
+int session_disk_damaged(struct repo_session *s,
+			 int (*fn)(void *opaque, uint64_t start, uint64_t length, struct err *err),
+			 void *opaque, struct err *err);
 /* Could not be read: reads of it will be EIO. */
 int session_disk_unreadable(struct repo_session *s, uint64_t offset, uint64_t n, struct err *err);
 /* size: the disk's real size if it was unknown at begin (else ignored).  read_bytes: taken from the source. */

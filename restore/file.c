@@ -355,6 +355,10 @@ int target_file_open(const struct target_spec *spec, struct target **out, struct
 				   .size = spec->size };
 	if (!f->base.where)
 		return err_nomem(err, "a target");
+	if (!exists && lstat(spec->where, &st) == 0) { /* found when it is to get its name, else */
+		err_set(err, ERR_TARGET, "target '%s' is a link that leads nowhere", spec->where);
+		return err_object(err, "%s", spec->where);
+	}
 	f->path = resolve(spec->where, exists, err);
 	if (!f->path)
 		return err && err->code ? err->code : ERR_TARGET;

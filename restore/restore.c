@@ -9,6 +9,8 @@
  */
 #include "restore/internal.h"
 
+#include <libgen.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -100,6 +102,26 @@ static int open_disks(struct restore *x, struct err *err)
 	return 0;
 }
 
+/* The repository is no place for a target: --overwrite of a pack would cost every point in it. */
+static int refuse_repository(struct restore *x, struct err *err)
+{
+	char inside[PATH_MAX], target[PATH_MAX];
+	cleanup_free char *folder = str_dup(x->spec->target);
+	size_t n;
+
+	if (!folder)
+		return err_nomem(err, "a restore");
+	if (!realpath(repo_path(x->repo), inside))
+		return err_set_errno(err, ERR_IO, errno, "repository '%s'", repo_path(x->repo));
+	if (!realpath(folder, target) && !realpath(dirname(folder), target))
+		return 0; /* opening it says what is wrong */
+	n = strlen(inside);
+	if (strncmp(target, inside, n) != 0 || (target[n] && target[n] != '/'))
+		return 0;
+	err_set(err, ERR_TARGET, "target '%s' is in the repository", x->spec->target);
+	return err_object(err, "%s", x->spec->target);
+}
+
 /* Several disks go into a folder, one too if the target is one.  1: a folder, 0: not, or a code. */
 static int target_is_folder(struct restore *x, struct err *err)
 {
@@ -150,6 +172,11 @@ static int open_targets(struct restore *x, struct err *err)
 	if (x->spec->from && !x->spec->delta)
 		return err_set(err, ERR_USAGE,
 			       "--from says what an existing target holds: it needs --delta");
+	if (!*x->spec->target)
+		return err_set(err, ERR_USAGE, "the target is empty");
+	r = target_is_nbd(x->spec->target) ? 0 : refuse_repository(x, err);
+	if (r < 0)
+		return r;
 	folder = target_is_folder(x, err);
 	if (folder < 0)
 		return folder;

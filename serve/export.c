@@ -416,6 +416,7 @@ static int wait_ready(struct start *s, struct err *err)
 		.pid = &s->pid,
 		.status = &s->status,
 		.deadline_ns = time_mono_ns() + READY_SECONDS * UINT64_C(1000000000),
+		.stop = s->spec->stop,
 		.fd = -1,
 	};
 	const struct manifest *m = s->point.row.m;
@@ -435,7 +436,7 @@ static int wait_ready(struct start *s, struct err *err)
 		return 0;
 	}
 	base_cleanup_fd(&p.fd);
-	return explain(s, err);
+	return code == ERR_INTERRUPTED || code == ERR_TERMINATED ? code : explain(s, err);
 }
 
 int serve_export_start(struct repo *r, const struct serve_spec *spec, struct serve_export *out,

@@ -13,6 +13,8 @@
 int run_folder_path(char **out, struct err *err);
 /* The same, made if it is missing and checked: a folder of ours that nobody else can write. */
 int run_folder_make(char **out, struct err *err);
+/* ERR_PERM if an existing folder is not as run_folder_make() wants it: what lies there may be forged. */
+int run_folder_check(const char *path, struct err *err);
 /* DIR/ID.SUFFIX, owned by the caller; NULL: out of memory. */
 char *run_file(const char *dir, const char *id, const char *suffix);
 bool run_id_valid(const char *id); /* letter and eight hexadecimal digits, nothing behind */
@@ -45,9 +47,10 @@ struct probe {
 	pid_t *pid; /* our child; set to 0 when it has ended, with its status */
 	int *status;
 	uint64_t deadline_ns; /* time_mono_ns() */
+	const volatile int *stop; /* may be NULL */
 	int fd; /* -1 at first */
 };
-/* Waits until the server greets.  ERR_CHILD: it has ended, or the deadline has passed. */
+/* Waits until the server greets.  ERR_CHILD: it has ended, or the deadline has passed; or the code in stop. */
 int probe_greet(struct probe *p, struct err *err);
 /* Asks for one export (NBD_OPT_INFO); ERR_CHILD if it is refused or has another size. */
 int probe_export(struct probe *p, const char *name, uint64_t size, struct err *err);

@@ -258,6 +258,9 @@ static int listing_make(struct listing *l, struct err *err)
 
 	if (access(l->dir, F_OK) < 0 && errno == ENOENT)
 		return 0;
+	code = run_folder_check(l->dir, err);
+	if (code < 0)
+		return code;
 	code = dir_each(l->dir, visit, l, err);
 	if (code < 0)
 		return err_prefix(err, "run folder");

@@ -62,7 +62,10 @@ static int wait_input(struct probe *p, struct err *err)
 	struct pollfd poller = { .fd = p->fd, .events = POLLIN };
 
 	for (;;) {
-		int n = poll(&poller, 1, TICK_MS);
+		int n = poll(&poller, 1, TICK_MS), stop = p->stop ? *p->stop : 0;
+
+		if (stop)
+			return err_set(err, stop, "the export was stopped: nothing is served");
 
 		if (n > 0)
 			return 0;

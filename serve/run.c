@@ -7,7 +7,8 @@
  * that is there already keeps its mode.
  *
  * Invariants:
- *  1. A folder that belongs to somebody else, is a link, or can be written by others is refused: /tmp is shared.
+ *  1. A folder that belongs to somebody else, is a link, or can be written by others is refused, also for listing and
+ *     stopping: /tmp is shared, and a record that somebody else wrote could name any process of ours.
  *  2. ID.json is made first and removed last, so that nothing lies here that no ID.json leads to, but for a moment.
  */
 #include "serve/internal.h"
@@ -49,7 +50,7 @@ int run_folder_path(char **out, struct err *err)
 	return *out ? 0 : err_nomem(err, "run folder");
 }
 
-static int check_folder(const char *path, struct err *err)
+int run_folder_check(const char *path, struct err *err)
 {
 	struct stat st;
 
@@ -78,7 +79,7 @@ int run_folder_make(char **out, struct err *err)
 	made = dir_make(path, mode, "serve.folder.make", err);
 	if (made < 0)
 		return err_prefix(err, "run folder");
-	code = check_folder(path, err);
+	code = run_folder_check(path, err);
 	if (code < 0)
 		return code;
 	/* The umask may have taken bits; a folder that somebody named keeps the mode that they gave it. */

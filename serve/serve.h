@@ -38,10 +38,11 @@ struct serve_spec {
 	const char *listen; /* HOST:PORT, or NULL: UNIX socket */
 	const char *tls_certificates, *tls_psk; /* with listen one is needed */
 	const char *socket_group; /* NULL: libvirt-qemu for root */
+	const volatile int *stop; /* a code there ends the start; may be NULL */
 };
 /* Starts one server for that point; returns when it answers.  r: open, unlocked if encrypted; it need not be started.
  * out: released by the caller.  ERR_USAGE, ERR_KEY, as repo_resolve() and repo_point_open(); ERR_INVALID for a socket
- * path over 107 bytes; ERR_CHILD with nbdkit's last words. */
+ * path over 107 bytes; ERR_CHILD with nbdkit's last words; the code in stop. */
 int serve_export_start(struct repo *r, const struct serve_spec *spec, struct serve_export *out,
 		       struct err *err);
 /* Living servers of this user and host; stale files are removed on the way. */

@@ -334,11 +334,6 @@ const struct footer_entry *store_pack_entries(const struct store_pack *p, unsign
 	return p->entries;
 }
 
-const struct pack_header *store_pack_header(const struct store_pack *p)
-{
-	return &p->header;
-}
-
 uint64_t store_pack_size(const struct store_pack *p)
 {
 	return p->size;
@@ -513,15 +508,3 @@ int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 	return 0;
 }
 
-void store_record_willneed(struct store *s, uint64_t locator)
-{
-	cleanup_ptr(store_pack) p = NULL;
-	const struct footer_entry *e;
-
-	if (store_pack_get(s, locator_pack(locator), &p, NULL) < 0)
-		return;
-	e = store_pack_entry(p, locator_slot(locator));
-	if (e)
-		s->backend->ops->willneed(&p->file, e->offset,
-					  RECORD_HEADER_LEN + (uint64_t)e->stored_len);
-}

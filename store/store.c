@@ -168,22 +168,30 @@ int store_lock_make(struct store *s, char name[64], int *fd, struct err *err)
 	return err_set(err, ERR_IO, "cannot make a lock file in '%s/locks'", s->path);
 }
 
-int store_lock_held(struct store *s, const char *name, struct err *err)
+/* 1: *fd has the lock now; 0: somebody holds it; ERR_NOT_FOUND. */
+static int lock_take(struct store *s, const char *name, int *fd, struct err *err)
 {
 	cleanup_free char *path = lock_path(s, name);
-	cleanup_fd int fd = -1;
 	int r;
 
 	if (!path)
 		return err_nomem(err, "path of a lock file");
-	fd = file_open(path, O_RDONLY, 0, err);
-	if (fd == ERR_NOT_FOUND) {
+	r = file_open(path, O_RDONLY, 0, err);
+	if (r < 0)
+		return r;
+	*fd = r;
+	return file_trylock(*fd, path, err);
+}
+
+int store_lock_held(struct store *s, const char *name, struct err *err)
+{
+	cleanup_fd int fd = -1;
+	int r = lock_take(s, name, &fd, err);
+
+	if (r == ERR_NOT_FOUND) {
 		err_clear(err);
 		return 0;
 	}
-	if (fd < 0)
-		return fd;
-	r = file_trylock(fd, path, err);
 	return r < 0 ? r : !r;
 }
 
@@ -200,18 +208,13 @@ int store_lock_remove(struct store *s, const char *name, struct err *err)
 
 int store_lock_sweep(struct store *s, const char *name, struct err *err)
 {
-	cleanup_free char *path = lock_path(s, name);
 	cleanup_fd int fd = -1;
-	int r;
+	int r = lock_take(s, name, &fd, err);
 
-	if (!path)
-		return err_nomem(err, "path of a lock file");
-	fd = file_open(path, O_RDONLY, 0, err);
-	if (fd == ERR_NOT_FOUND) {
+	if (r == ERR_NOT_FOUND) {
 		err_clear(err);
 		return 0;
 	}
-	r = fd < 0 ? fd : file_trylock(fd, path, err);
 	/* Removed under the lock: who has made the file and not locked it yet fails to, or finds it gone afterwards. */
 	return r == 1 ? store_lock_remove(s, name, err) : r;
 }

@@ -61,7 +61,6 @@ DEFINE_CLEANUP(store_pack, store_pack_put)
 /* NULL: the slot is not in the file. Borrowed until put. */
 const struct footer_entry *store_pack_entry(const struct store_pack *p, uint32_t slot);
 const struct footer_entry *store_pack_entries(const struct store_pack *p, unsigned *count);
-const struct pack_header *store_pack_header(const struct store_pack *p);
 uint64_t store_pack_size(const struct store_pack *p); /* bytes */
 
 /* Reads and opens a record into dst (cap bytes); fills *len.  id: what it must be, or NULL; by_hash: recompute the content
@@ -69,8 +68,6 @@ uint64_t store_pack_size(const struct store_pack *p); /* bytes */
 int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 		      enum object_type type, const uint8_t *id, bool by_hash, void *dst, size_t cap,
 		      size_t *len, struct err *err);
-/* Tells the kernel that the record will be read soon. */
-void store_record_willneed(struct store *s, uint64_t locator);
 
 /* --- writing: one thread at a time a stage or writer --- */
 struct store_stage; /* staging/TOKEN and the folders to sync */

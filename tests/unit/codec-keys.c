@@ -36,9 +36,6 @@ static void test_suites(void **state)
 	assert_int_equal(gcm->key_len, KEY_LEN);
 	assert_int_equal(gcm->nonce_len, 12);
 	assert_int_equal(gcm->tag_len, 16);
-	assert_ptr_equal(codec_suite_by_name("aes-256-gcm"), gcm);
-	assert_ptr_equal(codec_suite_by_name("none"), plain);
-	assert_null(codec_suite_by_name("rot13"));
 	for (unsigned i = 0; i < 70000; i++)
 		assert_true((codec_suite_find(i) != NULL) == (i <= SUITE_LAST));
 }
