@@ -7,7 +7,8 @@
  * a token that is not in `lease` changes nothing, so every transaction of a session looks first (ERR_FENCED).
  *
  * Invariants:
- *  1. Every change is one BEGIN IMMEDIATE transaction, durable when the function returns 0.
+ *  1. Every change is one BEGIN IMMEDIATE transaction, durable when the function returns 0; but leases and
+ *     pins of readers, which need not outlive a power cut, are only seen by everybody then.
  *  2. An error from COMMIT is ERR_UNKNOWN: the caller reopens and looks; nothing of the session is removed.
  *  3. Only SQLite opens the catalog file.  No handle crosses a fork.  No read transaction outlives a call.
  *  4. Pack numbers, segment numbers, sequences, generations and tokens are never given out twice.

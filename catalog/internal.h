@@ -30,6 +30,7 @@ struct catalog {
 	uint8_t uuid[UUID_LEN];
 	enum catalog_mode mode;
 	bool broken; /* a COMMIT or ROLLBACK failed: only close is left (sticky) */
+	bool relaxed; /* the connection is set to synchronous = NORMAL */
 	pid_t pid; /* of the process that opened it */
 };
 
@@ -86,6 +87,9 @@ struct txn {
 		NULL                                                                               \
 	}
 int txn_begin(struct txn *t, struct catalog *c, struct err *err); /* BEGIN IMMEDIATE */
+/* The same for what need not outlive a power cut, because its process does not either (leases and pins of readers): the
+ * commit is seen by everybody at once, but not synced.  A later txn_begin of the handle is durable again. */
+int txn_begin_relaxed(struct txn *t, struct catalog *c, struct err *err);
 int txn_begin_read(struct txn *t, struct catalog *c, struct err *err);
 /* before, after: the step's fault points on both sides of COMMIT. */
 int txn_commit(struct txn *t, const char *before, const char *after, struct err *err);

@@ -111,7 +111,7 @@ int catalog_lease_begin(struct catalog *c, struct lease *spec, struct err *err)
 	if (spec->kind != LEASE_READER && spec->kind != LEASE_MAINTENANCE)
 		return err_set(err, ERR_INVALID, "a lease of kind %d is not taken this way",
 			       (int)spec->kind);
-	r = txn_begin(&t, c, err);
+	r = spec->kind == LEASE_READER ? txn_begin_relaxed(&t, c, err) : txn_begin(&t, c, err);
 	if (r < 0)
 		return r;
 	if (spec->kind == LEASE_MAINTENANCE) {
@@ -176,7 +176,7 @@ int catalog_pin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_LEN
 {
 	cleanup_txn struct txn t = TXN_INIT;
 	cleanup_stmt sqlite3_stmt *s = NULL;
-	int r = txn_begin(&t, c, err);
+	int r = txn_begin_relaxed(&t, c, err);
 
 	if (r >= 0)
 		r = lease_alive(c, token, NULL, NULL, err);
@@ -204,7 +204,7 @@ int catalog_unpin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_L
 		  struct err *err)
 {
 	cleanup_txn struct txn t = TXN_INIT;
-	int r = txn_begin(&t, c, err);
+	int r = txn_begin_relaxed(&t, c, err);
 
 	if (r < 0)
 		return r;

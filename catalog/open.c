@@ -3,7 +3,7 @@
  * Making, opening and closing a catalog; the settings of every connection.
  *
  * Invariants:
- *  1. WAL, synchronous=FULL: a commit that returned is on disk.
+ *  1. WAL, synchronous=FULL: a commit that returned is on disk (txn_begin_relaxed in sql.c is the exception).
  *  2. No mmap: an I/O error would be SIGBUS instead of an error.
  *  3. A handle is closed by the process that opened it.  A forked child only forgets it: a checkpoint or
  *     a dropped lock of the child would harm the parent.

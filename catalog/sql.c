@@ -299,7 +299,21 @@ static int handle_usable(struct catalog *c, struct err *err)
 	return 0;
 }
 
-int txn_begin(struct txn *t, struct catalog *c, struct err *err)
+/* SQLite syncs the log at each commit, or (NORMAL) only before it copies the log into the file. */
+static int set_relaxed(struct catalog *c, bool relaxed, struct err *err)
+{
+	int r = c->relaxed == relaxed ? 0 :
+					sql_exec(c,
+						 relaxed ? "PRAGMA synchronous = NORMAL" :
+							   "PRAGMA synchronous = FULL",
+						 err);
+
+	if (r == 0)
+		c->relaxed = relaxed;
+	return r;
+}
+
+static int begin_immediate(struct txn *t, struct catalog *c, bool relaxed, struct err *err)
 {
 	int r = handle_usable(c, err);
 
@@ -308,13 +322,24 @@ int txn_begin(struct txn *t, struct catalog *c, struct err *err)
 	if (c->mode == CATALOG_READ_ONLY)
 		return err_set(err, ERR_READONLY, "catalog '%s': opened for reading only", c->path);
 	r = fault_step(c, "catalog.begin", err);
-	if (r < 0)
-		return r;
-	r = sql_exec(c, "BEGIN IMMEDIATE", err);
+	if (r == 0)
+		r = set_relaxed(c, relaxed, err);
+	if (r == 0)
+		r = sql_exec(c, "BEGIN IMMEDIATE", err);
 	if (r < 0)
 		return r;
 	t->c = c;
 	return 0;
+}
+
+int txn_begin(struct txn *t, struct catalog *c, struct err *err)
+{
+	return begin_immediate(t, c, false, err);
+}
+
+int txn_begin_relaxed(struct txn *t, struct catalog *c, struct err *err)
+{
+	return begin_immediate(t, c, true, err);
 }
 
 int txn_begin_read(struct txn *t, struct catalog *c, struct err *err)

@@ -243,4 +243,3 @@ const struct codec_suite *codec_suite_find(unsigned number)
 	const struct suite_row *row = codec_row_find(number);
 	return row ? &row->suite : NULL;
 }
-

@@ -124,9 +124,8 @@ static void warn_no_base(struct disk_job *job)
 		return;
 	}
 	repo_point_text(repo_point_manifest(point), text);
-	ingest_warn(job->result, false,
-		    "disk '%s' is not in %s: the change map was not used, everything was read",
-		    job->name, text);
+	ingest_warn(job->result, false, "disk '%s' is not in %s: %severything was read", job->name,
+		    text, job->map ? "the change map was not used, " : "");
 }
 
 /* Begins the disk in the session, and says how it is read. */
@@ -286,7 +285,7 @@ int ingest_disk_run(struct disk_job *job, struct repo *r, struct repo_session *s
 	if (e < 0)
 		return e;
 	had_parent = job->pass.parent;
-	if (job->map && !had_parent)
+	if (!had_parent && (job->map || spec->since))
 		warn_no_base(job);
 	else if (job->map)
 		e = distrust_parent(job, job->pass.parent, err);

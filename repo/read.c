@@ -115,6 +115,28 @@ void chunk_prefetch(struct repo *r, uint64_t locator, uint32_t chunk_size)
 	pool_submit(r->pool, &p->job);
 }
 
+/* Chunks that lie one after the other in a pack are announced to the kernel as one range, before several threads ask for
+ * them one by one; then they are decoded on the pool. */
+static void prefetch_run_of(struct repo *r, const uint64_t *locators, unsigned count,
+			    uint32_t chunk_size)
+{
+	for (unsigned i = 0; i < count;) {
+		unsigned n = 1;
+
+		if (locators[i] == LOCATOR_NONE || locators[i] == LOCATOR_UNREADABLE) {
+			i++;
+			continue;
+		}
+		while (i + n < count && locators[i + n] == locators[i] + n)
+			n++;
+		if (n > 1 && !cache_has(r->chunks, locators[i + n - 1]))
+			store_records_willneed(r->store, locators[i], n);
+		for (unsigned k = 0; k < n; k++)
+			chunk_prefetch(r, locators[i + k], chunk_size);
+		i += n;
+	}
+}
+
 void repo_disk_prefetch(struct repo_disk *d, uint64_t offset, uint64_t n)
 {
 	struct repo *r = d->point->repo;
@@ -132,9 +154,7 @@ void repo_disk_prefetch(struct repo_disk *d, uint64_t offset, uint64_t n)
 
 		if (disk_locators(d, chunk, count, locators, NULL) < 0)
 			return;
-		for (unsigned i = 0; i < count; i++)
-			if (locators[i] != LOCATOR_NONE && locators[i] != LOCATOR_UNREADABLE)
-				chunk_prefetch(r, locators[i], d->chunk_size);
+		prefetch_run_of(r, locators, count, d->chunk_size);
 		chunk += count;
 	}
 }

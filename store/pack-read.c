@@ -508,3 +508,17 @@ int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 	return 0;
 }
 
+void store_records_willneed(struct store *s, uint64_t locator, unsigned count)
+{
+	const struct footer_entry *first, *last;
+	cleanup_ptr(store_pack) p = NULL;
+
+	if (store_pack_get(s, locator_pack(locator), &p, NULL) < 0)
+		return;
+	first = store_pack_entry(p, locator_slot(locator));
+	last = store_pack_entry(p, locator_slot(locator) + count - 1);
+	if (first && last && last->offset >= first->offset)
+		s->backend->ops->willneed(&p->file, first->offset,
+					  last->offset - first->offset + RECORD_HEADER_LEN +
+						  (uint64_t)last->stored_len);
+}

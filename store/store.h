@@ -69,6 +69,9 @@ int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 		      enum object_type type, const uint8_t *id, bool by_hash, void *dst, size_t cap,
 		      size_t *len, struct err *err);
 
+/* Tells the kernel that `count` records from a locator on (consecutive slots) will be read soon.  A hint. */
+void store_records_willneed(struct store *s, uint64_t locator, unsigned count);
+
 /* --- writing: one thread at a time a stage or writer --- */
 struct store_stage; /* staging/TOKEN and the folders to sync */
 int store_stage_begin(struct store *s, uint64_t token, struct store_stage **out, struct err *err);

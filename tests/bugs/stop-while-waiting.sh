@@ -27,7 +27,7 @@ ended() {
 	children=$(pgrep -P $pid || true)
 	kill "-$signal" $pid
 	for ((i = 0; i < 120; i++)); do
-		[ "$(awk '{ sub(/.*\) /, ""); print $1 }' /proc/$pid/stat)" != Z ] || break
+		kill -0 $pid 2>/dev/null || break # bash has reaped it; wait tells its status all the same
 		sleep 0.025
 	done
 	[ $i -lt 120 ] || { kill -9 $pid; fail "SIG$signal did not end: $*"; }
@@ -48,9 +48,11 @@ printf '#!/bin/sh\nexec sleep 60\n' >bin/nbdkit
 chmod +x bin/nbdkit
 old_path=$PATH
 PATH=$PWD/bin:$PATH
+export LIVEPOINT_NBDKIT_PLUGIN=livepoint # by name: it would be preloaded into the shell else
 ended 130 INT export a
 grep -q 'stopped' err || { cat err >&2; fail "export: not said"; }
 PATH=$old_path
+unset LIVEPOINT_NBDKIT_PLUGIN
 [ -z "$(ls -A run)" ] || fail "left in the run folder: $(ls -A run)"
 if pgrep -f "$PWD/bin/nbdkit" >/dev/null; then fail "the server is left"; fi
 
