@@ -192,6 +192,17 @@ static int list_find(const struct options *o, struct repo *repo, struct point_li
 	return r;
 }
 
+/* Imports can carry times before those of points that were published earlier. */
+static int by_time(const void *a, const void *b)
+{
+	const struct manifest *x = ((const struct point_row *)a)->m;
+	const struct manifest *y = ((const struct point_row *)b)->m;
+
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return x->sequence < y->sequence ? -1 : x->sequence > y->sequence;
+}
+
 int cmd_list(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
@@ -202,6 +213,8 @@ int cmd_list(struct cli *cli, struct err *err)
 	if (r < 0)
 		return r;
 	r = list_find(&cli->opt, repo, &list, err);
+	if (r >= 0 && list.count)
+		qsort(list.rows, list.count, sizeof(*list.rows), by_time);
 	if (r >= 0)
 		r = cli->json ? list_json(&list, err) : list_text(&list, err);
 	point_list_release(&list);

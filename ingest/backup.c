@@ -113,6 +113,25 @@ static void warn_removed(struct backup *run, struct repo_session *session)
 	}
 }
 
+/* `latest` and the parent go by publish sequence, so nothing breaks; but keep rules and people go by time. */
+static void warn_clock(struct backup *run, struct repo_session *session)
+{
+	struct repo_point *parent = repo_session_parent(session);
+	int64_t now = time_now(), time = run->spec->time ? run->spec->time : now;
+	char text[POINT_TEXT_MAX], stamp[TIME_TEXT_MAX];
+
+	time_format(stamp, time);
+	if (time > now + 86400)
+		ingest_warn(&run->result, false,
+			    "the time of this point, %s, is more than a day in the future", stamp);
+	if (!parent || time >= repo_point_manifest(parent)->time)
+		return;
+	repo_point_text(repo_point_manifest(parent), text);
+	ingest_warn(&run->result, false,
+		    "the time of this point, %s, is before that of %s: is the clock right?", stamp,
+		    text);
+}
+
 static int run_disks(struct backup *run, struct repo_session *session, struct err *err)
 {
 	size_t i;
@@ -168,6 +187,7 @@ int ingest_backup(struct repo *r, const struct ingest_spec *spec, struct ingest_
 	e = repo_session_begin(r, &begin, &session, err);
 	if (e < 0)
 		return e;
+	warn_clock(&run, session);
 	warn_removed(&run, session);
 	e = run_disks(&run, session, err);
 	if (e < 0)

@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 
@@ -29,6 +30,7 @@ static int read_map(struct disk_job *job, struct err *err)
 	const char *path = job->given->changed;
 	struct change_map *map;
 	cleanup_fd int fd = -1;
+	struct stat st;
 	int r;
 
 	if (job->source->size == SIZE_UNKNOWN)
@@ -39,6 +41,13 @@ static int read_map(struct disk_job *job, struct err *err)
 	if (fd < 0) {
 		err_prefix(err, "change map of '%s'", job->name);
 		return err_recode(err, ERR_SOURCE);
+	}
+	/* What a producer that failed leaves; taken at its word, the point would be stale. */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0) {
+		err_set(err, ERR_SOURCE,
+			"change map '%s' of disk '%s' is an empty file; '[]' says that nothing changed",
+			path, job->name);
+		return err_object(err, "%s", path);
 	}
 	r = change_map_new(job->source->size, job->unit, &map, err);
 	if (r < 0)

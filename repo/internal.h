@@ -303,6 +303,8 @@ int session_object(struct repo_session *s, enum object_type type, const void *p,
 		   struct object_ref *ref, struct err *err);
 /* Closes the open pack of a kind, if there is one, and hands it to the pool. */
 int session_rotate(struct repo_session *s, enum pack_kind kind, struct err *err);
+/* Of the file, as it will be when it is closed now. */
+uint64_t session_pack_bytes(const struct store_writer *w);
 /* Collects packs that are finished; wait: all of them. */
 int session_collect(struct repo_session *s, bool wait, struct err *err);
 /* Renames what is finished (data packs first; map packs only if `maps`) and syncs the folders. */

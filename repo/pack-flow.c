@@ -39,6 +39,12 @@ static void finish_free(struct finish_job *f)
 	free(f);
 }
 
+uint64_t session_pack_bytes(const struct store_writer *w)
+{
+	return store_writer_bytes(w) + FOOTER_MAGIC_LEN +
+	       (uint64_t)store_writer_slots(w) * FOOTER_ENTRY_LEN + PACK_TRAILER_LEN;
+}
+
 static void list_add(struct finish_job **head, struct finish_job **tail, struct finish_job *f)
 {
 	f->next = NULL;
@@ -102,7 +108,7 @@ int session_rotate(struct repo_session *s, enum pack_kind kind, struct err *err)
 	f->kind = kind;
 	f->writer = *slot;
 	*slot = NULL;
-	s->counters.stored += store_writer_bytes(f->writer);
+	s->counters.stored += session_pack_bytes(f->writer);
 	list_add(&s->underway, &s->underway_tail, f);
 	queue_push(s->finishing, &f->job);
 	return 0;

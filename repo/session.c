@@ -219,9 +219,9 @@ void repo_session_counters(const struct repo_session *s, struct session_result *
 {
 	*result = s->counters;
 	if (s->data)
-		result->stored += store_writer_bytes(s->data);
+		result->stored += session_pack_bytes(s->data);
 	if (s->map)
-		result->stored += store_writer_bytes(s->map);
+		result->stored += session_pack_bytes(s->map);
 }
 
 /* --- ending --- */
@@ -384,6 +384,7 @@ int repo_session_publish(struct repo_session *s, const struct publish_spec *spec
 		return r;
 	}
 	repo_session_counters(s, result);
+	result->stored = m.stored;
 	memcpy(result->id, ref.id, POINT_ID_LEN);
 	repo_point_text(&m, result->point);
 	end_files(s);

@@ -80,7 +80,7 @@ struct publish_spec {
 struct session_result {
 	uint8_t id[POINT_ID_LEN];
 	char point[POINT_TEXT_MAX]; /* NAME@TIME */
-	uint64_t stored; /* bytes added to packs */
+	uint64_t stored; /* bytes added to packs, but for the manifest; as the point records it */
 	uint64_t chunks_new, chunks_parent, chunks_index, chunks_zero; /* counts */
 	uint64_t read_bytes;
 };

@@ -32,8 +32,8 @@ tail=1536 # the last, partial chunk is always read
 
 echo '[]' >empty.json
 mapped $tail --changed empty.json
-: >empty.json
-mapped $tail --changed empty.json
+: >nothing
+expect_exit 1 lp backup web disk.raw --changed nothing
 
 # our diff: an array; widened to chunks; another disk's ranges are not this one's
 change 200000 one
