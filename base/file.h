@@ -36,6 +36,8 @@ int file_pwrite(int fd, const void *p, size_t n, uint64_t offset, const char *pa
 int file_write(int fd, const void *p, size_t n, const char *path, struct err *err);
 int file_size(int fd, uint64_t *bytes, const char *path, struct err *err); /* block devices too */
 
+/* Lets the kernel begin to write a range out, so that a later sync finds less to do.  Promises nothing; errors are the sync's. */
+void file_writeback_start(int fd, uint64_t offset, uint64_t n);
 int file_datasync(int fd, const char *path, const char *point, struct err *err);
 /* fsync of the folder at path. */
 int dir_sync(const char *path, const char *point, struct err *err);

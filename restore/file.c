@@ -40,7 +40,11 @@ struct target_file {
 	char *partial; /* owned: the file being written; NULL: in place */
 	bool replace; /* an old file goes when this one is complete */
 	bool no_punch;
+	uint64_t dirty_from, dirty; /* written and not yet handed to writeback: offset, bytes */
 };
+
+/* The disk writes while the next blocks are decoded, instead of all at the final sync. */
+#define WRITEBACK_BYTES (8 * MiB)
 
 static struct target_file *file_of(struct target *t)
 {
@@ -60,9 +64,20 @@ static int file_read(struct target *t, void *p, size_t n, uint64_t offset, struc
 static int file_start_write(struct target *t, struct block *b, uint64_t offset, size_t n,
 			    struct err *err)
 {
-	return to_target(file_pwrite(file_of(t)->fd, b->data + (offset - b->start), n, offset,
-				     t->where, "restore.target.write", err),
-			 err);
+	struct target_file *f = file_of(t);
+	int r = file_pwrite(f->fd, b->data + (offset - b->start), n, offset, t->where,
+			    "restore.target.write", err);
+
+	if (r < 0)
+		return to_target(r, err);
+	if (!f->dirty)
+		f->dirty_from = offset;
+	f->dirty += n;
+	if (f->dirty >= WRITEBACK_BYTES) {
+		file_writeback_start(f->fd, f->dirty_from, offset + n - f->dirty_from);
+		f->dirty = 0;
+	}
+	return 0;
 }
 
 static int file_zero(struct target *t, uint64_t offset, uint64_t n, struct err *err)
