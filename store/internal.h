@@ -9,8 +9,9 @@
 #include "store/store.h"
 
 #define PACK_BUCKETS 1024u
-/* Descriptors that cached packs may hold; the usual limit of a process is 1024. */
-#define PACK_FDS_MAX 256u
+/* Descriptors that cached packs may hold: half of what the process may open, within these. */
+#define PACK_FDS_MIN 32u
+#define PACK_FDS_MAX 4096u
 
 struct store_pack {
 	struct store *store;
@@ -35,6 +36,7 @@ struct store {
 	uint8_t uuid[UUID_LEN];
 	char *path;
 	uint64_t footer_cache; /* bytes */
+	unsigned fds_max; /* packs in the cache */
 	pthread_mutex_t lock; /* guards what follows; memory work only */
 	pthread_cond_t loaded;
 	struct store_pack *buckets[PACK_BUCKETS];

@@ -282,7 +282,7 @@ int store_pack_get(struct store *s, uint64_t number, struct store_pack **out, st
 		fresh->loading = false;
 		s->cached_bytes += pack_bytes(fresh);
 		s->cached_packs++;
-		gone = trim_locked(s, s->footer_cache, PACK_FDS_MAX);
+		gone = trim_locked(s, s->footer_cache, s->fds_max);
 	}
 	pthread_cond_broadcast(&s->loaded);
 	pthread_mutex_unlock(&s->lock);

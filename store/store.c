@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -86,6 +87,16 @@ int store_make_folders(const char *repo_path, struct err *err)
 	return r < 0 ? r : sync_probed(repo_path, err);
 }
 
+/* A history of many small increments lies in as many packs, so the bound matters for random reads. */
+static unsigned fds_max(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return PACK_FDS_MIN;
+	return (unsigned)MAX(MIN(limit.rlim_cur / 2, PACK_FDS_MAX), PACK_FDS_MIN);
+}
+
 int store_open(const struct store_spec *spec, struct store **out, struct err *err)
 {
 	struct store *s = mem_alloc(sizeof(*s));
@@ -95,6 +106,7 @@ int store_open(const struct store_spec *spec, struct store **out, struct err *er
 		return err_nomem(err, "store");
 	s->keys = spec->keys;
 	memcpy(s->uuid, codec_keys_uuid(spec->keys), UUID_LEN);
+	s->fds_max = fds_max();
 	s->footer_cache = spec->footer_cache ? spec->footer_cache : 32 * MiB;
 	s->path = str_dup(spec->path);
 	r = s->path ? backend_dir_open(spec->path, &s->backend, err) : err_nomem(err, "store");
