@@ -21,6 +21,7 @@
  */
 #include "tests/reliability.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -226,9 +227,34 @@ static bool is_logged(const struct faults *f, const char *name)
 	return false;
 }
 
+static unsigned count_segments(struct faults *f)
+{
+	char dir[512];
+	unsigned n = 0;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "%s/index", f->t.repo);
+	d = opendir(dir);
+	if (!d)
+		rel_fail(&f->t, "%s cannot be listed", dir);
+	for (struct dirent *e; (e = readdir(d));)
+		n += str_ends(e->d_name, ".seg");
+	closedir(d);
+	return n;
+}
+
+/* A publication merges when it finds 16 segments.  A backup whose changes were all holes or known chunks adds none, so
+ * segments are counted and not backups. */
 static void scenario_merge(struct faults *f)
 {
-	prepare_backups(f, 16);
+	rel_init(&f->t);
+	for (unsigned i = 0; count_segments(f) < 16; i++) {
+		if (i == 100)
+			rel_fail(&f->t, "100 backups did not make 16 index segments");
+		rel_backup(&f->t, i % 2 ? "web1" : "db1");
+		rel_change(&f->t, 3);
+	}
+	keep_template(f);
 	log_backup(f);
 	if (!is_logged(f, "catalog.swap.before"))
 		rel_fail(&f->t, "index segments were not merged");
