@@ -10,7 +10,7 @@
  */
 #include <stdlib.h>
 
-#include "repo/internal.h"
+#include "repo/session-internal.h"
 
 #include "base/banned.h"
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "repo/internal.h"
+#include "repo/session-internal.h"
 
 #include "base/banned.h"
 

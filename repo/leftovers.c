@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "repo/internal.h"
+#include "repo/session.h"
 #include "repo/verify.h"
 
 #include "base/banned.h"

@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "repo/internal.h"
+#include "repo/session-internal.h"
 
 #include "base/banned.h"
 

@@ -14,7 +14,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
-#include "repo/internal.h"
+#include "repo/session-internal.h"
 
 #include "base/banned.h"
 

@@ -2,7 +2,7 @@
 /* Small sets of a write session: ids just stored, slots reused by the index, packs that may be used. */
 #include <stdlib.h>
 
-#include "repo/internal.h"
+#include "repo/session-internal.h"
 
 #include "base/banned.h"
 

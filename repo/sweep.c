@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "repo/internal.h"
+#include "repo/session.h"
 
 #include "base/banned.h"
 

@@ -109,7 +109,7 @@ function check_own_include(where, room, name,    p, other, base)
 		return
 	if (other == room)
 		return
-	if (base == "internal.h") {
+	if (base ~ /^(.*-)?internal[.]h$/) {
 		bad(where, "\"" name "\" is private to " other "/")
 		return
 	}
