@@ -18,6 +18,7 @@
 #ifndef LIVEPOINT_CATALOG_CATALOG_H
 #define LIVEPOINT_CATALOG_CATALOG_H
 
+#include "catalog/audit.h"
 #include "format/format.h"
 
 struct catalog;
@@ -72,7 +73,10 @@ struct pack_row {
 	enum pack_kind kind;
 	uint32_t slots; /* 0 while writing */
 	uint64_t bytes; /* of the file */
+	bool published; /* its session published: what it wrote and no point uses needs an explanation */
+	int64_t verified; /* when all its records were last read and good, seconds; 0: never */
 	struct slot_bits gone; /* condemned, doomed or dropped; nbytes 0: none */
+	struct slot_bits condemned, doomed; /* parts of gone; filled by the calls that say so */
 	struct slot_bits damaged;
 };
 struct pack_list {
@@ -159,7 +163,7 @@ int catalog_reserve(struct catalog *c, uint64_t token, const char *name, int64_t
 int catalog_publish(struct catalog *c, uint64_t token, const struct session_done *done,
 		    const struct slot_bits *reused, size_t nreused, const uint8_t id[POINT_ID_LEN],
 		    const struct object_ref *manifest_ref, const struct manifest *m,
-		    struct err *err);
+		    struct audit *audit, struct err *err);
 
 /* Sweep.  S3: pack numbers of rows writing(token), and segment numbers; freed by the caller.  With token 0: of every
  * token that has no lease (catalog_writing_tokens: the distinct ones).  S5: deletes the rows of one token (not 0: a lease

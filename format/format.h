@@ -67,8 +67,9 @@ enum object_type {
 	OBJECT_ROOT = 4,
 	OBJECT_MANIFEST = 5,
 	OBJECT_BLOB = 6,
+	OBJECT_STATE = 7,
 };
-#define OBJECT_TYPE_LAST OBJECT_BLOB
+#define OBJECT_TYPE_LAST OBJECT_STATE
 const char *object_type_name(int type); /* "chunk" ...; "unknown" */
 #define OBJECT_PLAIN_MAX (4u << 20) /* bytes */
 enum object_codec { CODEC_RAW = 0, CODEC_ZSTD = 1 };

@@ -22,6 +22,10 @@ struct verify_finding {
 struct verify_spec {
 	const char *point; /* POINT text; NULL: all points */
 	bool data;
+	double sample; /* percent of the packs to read with data, by random; 0: all */
+	uint64_t since_verified; /* seconds: packs read and good within that time are passed over, so that an
+				  * interrupted run goes on; 0: none */
+	uint64_t io_limit; /* bytes a second, 0: none */
 	progress_fn progress; /* or NULL */
 	void (*finding)(void *opaque,
 			const struct verify_finding *f); /* or NULL; calls come one at a time */

@@ -125,6 +125,56 @@ int store_packs_list(struct store *s, uint64_t **numbers, size_t *count, struct 
 /* The highest number of a file in packs/, 0 if there is none; other names are passed over. */
 int store_packs_newest(struct store *s, uint64_t *number, struct err *err);
 
+/* --- replacing packs: for the holder of the maintenance lease only --- */
+struct rewrite_spec {
+	uint64_t number;
+	const uint8_t *
+		keep; /* bit i of byte i / 8: slot i goes into the new file, if the old one has it */
+	uint32_t keep_bytes;
+	/* Slots that are not copied but sealed anew (healing), also such as the old file's footer has not; ascending slots, all in keep. */
+	const struct rewrite_slot {
+		uint32_t slot;
+		struct store_append append; /* type, id, plain_len, codec, level, xxh3, payload, n */
+	} * fresh;
+	size_t nfresh;
+	bool skip_bad; /* leave bad records out (footer repair) instead of giving up */
+	bool from_records; /* do not trust footer and trailer: walk the records (store_pack_scan) */
+};
+struct rewrite_result {
+	uint64_t old_bytes, new_bytes; /* of the files */
+	uint32_t slots; /* highest slot + 1 in the new file */
+	uint32_t *bad; /* kept slots whose record failed its check; owned */
+	size_t nbad;
+};
+void rewrite_result_release(struct rewrite_result *r);
+/* G9b, first half: makes the new file in staging/TOKEN: same number, slots, salt, suite and epoch, new instance; records copied byte for
+ * byte after a check (tag or XXH3; map objects by hash too), fdatasync, read back.  Returns 0 if it is made; 1 if there are bad records (listed in
+ * result) and skip_bad is false: nothing was made; ERR_DAMAGED if the old file cannot be used at all. */
+int store_pack_rewrite(struct store_stage *st, struct store_reader *r,
+		       const struct rewrite_spec *spec, struct rewrite_result *result,
+		       struct err *err);
+/* G9b, second half: renames it over the old file (ERR_FENCED if the folder is gone) and forgets the cached one.  store_stage_sync makes
+ * it durable (G9c). */
+int store_pack_replace(struct store_stage *st, uint64_t number, struct err *err);
+/* Moves a file of packs/ or index/ into quarantine/ under a name that tells what it was and is free; synced. Fills *name (freed by the caller): the path in the repository. */
+int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
+int store_segment_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
+
+/* Walks a pack's records by their own headers, without footer: calls fn for each record whose header holds, in file order; ok: it also
+ * opened (tag or XXH3; hash for map objects).  Bytes that are no record are skipped until the next one (resynchronising at the record magic), and counted.
+ * ERR_DAMAGED if the pack's header itself does not hold. */
+struct scan_result {
+	struct pack_header header;
+	uint64_t bytes,
+		lost_bytes; /* of the file; of it not part of a record, footer and trailer left aside where they hold */
+	bool footer_good; /* footer and trailer hold and list just these records */
+};
+int store_pack_scan(struct store *s, struct store_reader *r, uint64_t number,
+		    int (*fn)(void *opaque, const struct footer_entry *e, bool ok, struct err *err),
+		    void *opaque, struct scan_result *out, struct err *err);
+/* Bytes of a record in the file, header included. */
+uint32_t store_entry_bytes(const struct footer_entry *e);
+
 /* --- chunk index: a hint for dedup --- */
 struct index_entry {
 	uint8_t key[SEGMENT_KEY_LEN];

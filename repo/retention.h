@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Which points stay: forget by rule or one by one, its way back, holds.  Nothing here frees space: repo/gc.h does.
+ *
+ * Rules (grandfather, father, son): each of --keep-hourly N ... --keep-yearly N keeps the newest point of each of the
+ * newest N periods that have one; --keep-last N the newest N; --keep-within D all points not older than D before the
+ * name's newest one (not before now: a wrong clock must not forget).  A point stays if any rule keeps it.  Held points
+ * always stay and count as points of their period.  Points in the future (of the clock) are neither kept by a period nor forgotten: they stay, with the reason.
+ * Periods are of UTC, or of the local time zone.
+ *
+ * One thread at a time a plan; any thread else.
+ */
+#ifndef LIVEPOINT_REPO_RETENTION_H
+#define LIVEPOINT_REPO_RETENTION_H
+
+#include "catalog/gc.h"
+#include "repo/repo.h"
+
+struct keep_rules {
+	uint32_t last, hourly, daily, weekly, monthly, yearly; /* counts; 0: no such rule */
+	uint64_t within; /* seconds; 0: no such rule */
+	bool local; /* periods in local time */
+};
+bool keep_rules_any(const struct keep_rules *k);
+
+enum keep_reason { /* bits */
+		   KEEP_LAST = 1,
+		   KEEP_HOURLY = 2,
+		   KEEP_DAILY = 4,
+		   KEEP_WEEKLY = 8,
+		   KEEP_MONTHLY = 16,
+		   KEEP_YEARLY = 32,
+		   KEEP_WITHIN = 64,
+		   KEEP_HELD = 128,
+		   KEEP_FUTURE = 256
+};
+/* "last", "hourly", ... of one bit. */
+const char *keep_reason_name(unsigned bit);
+
+/* Pure: decides for points of ONE name, any order; reasons[i]: bits why points[i] stays, 0: it goes.  now: seconds. */
+struct keep_point {
+	int64_t time;
+	uint64_t sequence;
+	bool held;
+};
+int keep_decide(const struct keep_rules *rules, const struct keep_point *points, size_t count,
+		int64_t now, unsigned *reasons, struct err *err);
+
+struct forget_item {
+	uint8_t id[POINT_ID_LEN];
+	char point[POINT_TEXT_MAX]; /* NAME@TIME */
+	unsigned reasons; /* why it stays; 0: it is forgotten */
+	char *hold_reason; /* of a held one, or NULL; owned */
+};
+struct forget_plan {
+	struct forget_item *items; /* by name, newest first */
+	size_t count, going; /* points; of them to be forgotten */
+};
+void forget_plan_release(struct forget_plan *p);
+/* names NULL: all names; an unknown name is ERR_NOT_FOUND.  No rule at all: ERR_USAGE.  After a rebuild that nobody accepted: ERR_REFUSED. */
+int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
+		     const struct keep_rules *rules, struct forget_plan *out, struct err *err);
+/* F1 for the plan's going items, in one transaction; grace: seconds, -1: the repository's. */
+int repo_forget_apply(struct repo *r, const struct forget_plan *plan, int64_t grace,
+		      struct err *err);
+/* Single points (text as repo_resolve takes), all or nothing. */
+int repo_forget_points(struct repo *r, const char *const *points, size_t count, int64_t grace,
+		       bool dry_run, struct forget_plan *out, struct err *err);
+/* point: id or NAME@TIME of a forgotten point (repo_resolve does not see those). */
+int repo_unforget(struct repo *r, const char *point, char text[POINT_TEXT_MAX], struct err *err);
+
+/* until: seconds, 0: without end.  Holding a held point replaces reason and end.  Stores the state object. */
+int repo_protect(struct repo *r, const char *point, const char *reason, int64_t until,
+		 struct err *err);
+int repo_unprotect(struct repo *r, const char *point, struct err *err);
+
+#endif
