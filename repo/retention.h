@@ -5,8 +5,10 @@
  * Rules (grandfather, father, son): each of --keep-hourly N ... --keep-yearly N keeps the newest point of each of the
  * newest N periods that have one; --keep-last N the newest N; --keep-within D all points not older than D before the
  * name's newest one (not before now: a wrong clock must not forget).  A point stays if any rule keeps it.  Held points
- * always stay and count as points of their period.  Points in the future (of the clock) are neither kept by a period nor forgotten: they stay, with the reason.
- * Periods are of UTC, or of the local time zone.
+ * always stay and count as points of their period.  Points in the future (more than KEEP_FUTURE_SLACK ahead of the clock)
+ * count for no rule and are not forgotten: they stay, with the reason.
+ * Periods are of UTC, or of a time zone: weeks begin on Monday (ISO 8601), an hour that the end of daylight saving time
+ * repeats is one.  Any rule keeps the newest point that is not in the future, so rules never forget all points of a name.
  *
  * One thread at a time a plan; any thread else.
  */
@@ -19,8 +21,10 @@
 struct keep_rules {
 	uint32_t last, hourly, daily, weekly, monthly, yearly; /* counts; 0: no such rule */
 	uint64_t within; /* seconds; 0: no such rule */
-	bool local; /* periods in local time */
+	/* Seconds east of UTC at a time; NULL: periods in UTC.  (Time zones are the caller's business: cli/.) */
+	int64_t (*offset)(int64_t time);
 };
+#define KEEP_FUTURE_SLACK 60 /* seconds: publication moves times to the first free second */
 bool keep_rules_any(const struct keep_rules *k);
 
 enum keep_reason { /* bits */
@@ -37,11 +41,12 @@ enum keep_reason { /* bits */
 /* "last", "hourly", ... of one bit. */
 const char *keep_reason_name(unsigned bit);
 
-/* Pure: decides for points of ONE name, any order; reasons[i]: bits why points[i] stays, 0: it goes.  now: seconds. */
+/* Pure: decides for points of ONE name, any order; reasons[i]: bits why points[i] stays, 0: it goes.  now: seconds.
+ * Of points of one second the one with the higher sequence is the newer.  No rule: ERR_USAGE. */
 struct keep_point {
 	int64_t time;
 	uint64_t sequence;
-	bool held;
+	bool held; /* without end, or the end is after now */
 };
 int keep_decide(const struct keep_rules *rules, const struct keep_point *points, size_t count,
 		int64_t now, unsigned *reasons, struct err *err);
