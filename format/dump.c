@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "format/internal.h"
+#include "format/state.h"
 
 #include "base/banned.h"
 
@@ -250,6 +251,38 @@ static int dump_manifest(struct dump *d, const void *p, size_t n, struct err *er
 	return 0;
 }
 
+static int dump_state(struct dump *d, const void *p, size_t n, struct err *err)
+{
+	struct state s;
+	int r = state_decode(p, n, &s, err);
+	if (r < 0)
+		return r;
+	hex_line(d, "uuid", s.uuid, UUID_LEN);
+	buf_printf(d->out,
+		   "time %" PRId64 "\ngeneration %" PRIu64 "\nnext-pack %" PRIu64
+		   "\nnext-sequence %" PRIu64 "\nnext-segment %" PRIu64 "\naudit %" PRIu64 "\n",
+		   s.time, s.generation, s.next_pack, s.next_sequence, s.next_segment,
+		   s.audit_number);
+	hex_line(d, "audit-mac", s.audit_mac, ID_LEN);
+	for (size_t i = 0; i < s.nholds; i++) {
+		buf_printf(d->out, "hold %zu", i);
+		dump_hex(d, "point", s.holds[i].point, POINT_ID_LEN);
+		buf_printf(d->out, " since %" PRId64 " until %" PRId64, s.holds[i].since,
+			   s.holds[i].until);
+		dump_text(d, "reason", s.holds[i].reason, strlen(s.holds[i].reason));
+		buf_put_u8(d->out, '\n');
+	}
+	for (size_t i = 0; i < s.npoints; i++) {
+		buf_printf(d->out, "point %zu", i);
+		dump_hex(d, "id", s.points[i].id, POINT_ID_LEN);
+		buf_printf(d->out, " %s at %" PRId64 " until %" PRId64 "\n",
+			   s.points[i].expired ? "expired" : "forgotten", s.points[i].forgotten,
+			   s.points[i].until);
+	}
+	state_release(&s);
+	return 0;
+}
+
 int dump_object(enum object_type type, const void *p, size_t n, struct buf *out, struct err *err)
 {
 	struct dump d = { .out = out, .err = err };
@@ -268,6 +301,9 @@ int dump_object(enum object_type type, const void *p, size_t n, struct buf *out,
 		break;
 	case OBJECT_MANIFEST:
 		r = dump_manifest(&d, p, n, &local);
+		break;
+	case OBJECT_STATE:
+		r = dump_state(&d, p, n, &local);
 		break;
 	case OBJECT_CHUNK:
 	case OBJECT_BLOB:

@@ -16,6 +16,9 @@ static inline bool locator_run_valid(uint64_t locator, uint32_t count)
 const char *record_fields_wrong(unsigned type, unsigned codec, uint32_t slot, uint32_t plain_len,
 				uint32_t stored_len);
 
+/* UTF-8 (RFC 3629) without control characters; n may be 0. */
+bool text_bytes_valid(const uint8_t *p, size_t n);
+
 bool chunk_size_valid(uint32_t chunk_size);
 
 /* --- text dumps --- */

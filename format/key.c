@@ -49,7 +49,7 @@ static size_t utf8_length(const uint8_t *p, size_t n)
 	return len;
 }
 
-static bool label_bytes_valid(const uint8_t *p, size_t n)
+bool text_bytes_valid(const uint8_t *p, size_t n)
 {
 	while (n > 0) {
 		size_t len = utf8_length(p, n);
@@ -64,7 +64,7 @@ static bool label_bytes_valid(const uint8_t *p, size_t n)
 bool key_label_valid(const char *label)
 {
 	size_t n = strnlen(label, KEY_LABEL_MAX + 1);
-	return n <= KEY_LABEL_MAX && label_bytes_valid((const uint8_t *)label, n);
+	return n <= KEY_LABEL_MAX && text_bytes_valid((const uint8_t *)label, n);
 }
 
 void key_file_encode(const struct key_file *k, uint8_t out[KEY_FILE_LEN])
@@ -125,7 +125,7 @@ int key_file_decode(const void *p, size_t n, struct key_file *out, struct err *e
 		return err_set(err, ERR_DAMAGED, "the wrapped key has %" PRIu32 " bytes",
 			       get_le32(in + 176));
 	size_t label_len = strnlen((const char *)in + 104, KEY_LABEL_MAX);
-	if (!label_bytes_valid(in + 104, label_len) ||
+	if (!text_bytes_valid(in + 104, label_len) ||
 	    !mem_is_zero(in + 104 + label_len, KEY_LABEL_MAX - label_len))
 		return err_set(err, ERR_DAMAGED, "the key file's label is not text");
 

@@ -13,7 +13,7 @@
 #include "base/banned.h"
 
 static const char *const object_words[] = { NULL,   "chunk",	"leaf", "page",
-					    "root", "manifest", "blob" };
+					    "root", "manifest", "blob", "state" };
 static const char *const kind_words[] = { NULL, "full", "incremental", "differential" };
 static const char *const method_words[] = { NULL, "full", "hash", "map", "cbt", "snapshot" };
 static const char *const consistency_words[] = { NULL, "crash", "filesystem", "application" };

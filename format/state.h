@@ -10,6 +10,8 @@
 #include "format/format.h"
 
 #define HOLD_REASON_MAX 1024 /* bytes of UTF-8 */
+/* At most that, without control characters; may be empty. */
+bool hold_reason_valid(const char *reason);
 struct hold {
 	uint8_t point[POINT_ID_LEN];
 	char *reason; /* owned; "" if none was given */
@@ -39,8 +41,10 @@ struct state {
 /* Fields only; the struct itself is the caller's. */
 void state_release(struct state *s);
 #define STATE_MAX OBJECT_PLAIN_MAX
-/* ERR_TOO_BIG beyond STATE_MAX: the caller leaves expired points out first (their manifests go first in a prune), then says so. */
+/* Appends.  ERR_TOO_BIG beyond STATE_MAX: the caller leaves expired points out first (their manifests go first in a prune), then says so.
+ * ERR_INTERNAL: lists out of order, or a field that the table does not allow. */
 int state_encode(const struct state *s, struct buf *out, struct err *err);
+/* Fills *out only on success; released with state_release(). */
 int state_decode(const void *p, size_t n, struct state *out, struct err *err);
 
 #endif

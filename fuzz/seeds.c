@@ -129,10 +129,28 @@ static int seed_manifest(const char *dir, unsigned number, struct sample_source 
 	return r < 0 ? r : put_object(dir, "manifest", OBJECT_MANIFEST, number, &out, err);
 }
 
+static int seed_state(const char *dir, unsigned number, struct sample_source *s, struct err *err)
+{
+	cleanup_buf struct buf out = BUF_INIT, dump = BUF_INIT;
+	struct state state;
+	int r = sample_state(s, number - 1, (number - 1) * 2, &state) ?
+			state_encode(&state, &out, err) :
+			err_nomem(err, "a seed");
+	state_release(&state);
+	if (r >= 0)
+		r = put_file(dir, "state", number, &out, err);
+	buf_put_u8(&dump, OBJECT_STATE);
+	buf_put(&dump, out.data, out.len);
+	return r < 0 ? r : put_file(dir, "dump", 100 + number, &dump, err);
+}
+
 int main(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
 	struct sample_source s = { 20261121 };
+	struct sample_source states = {
+		20261122
+	}; /* of its own: the older seeds stay as they are */
 	int r = 0;
 	if (argc != 2) {
 		fprintf(stderr, "usage: %s DIR\n", argv[0]);
@@ -146,6 +164,8 @@ int main(int argc, char **argv)
 			r = seed_map(argv[1], number, &s, &err);
 		if (r >= 0)
 			r = seed_manifest(argv[1], number, &s, &err);
+		if (r >= 0)
+			r = seed_state(argv[1], number, &states, &err);
 	}
 	if (r < 0)
 		fprintf(stderr, "%s: %s\n", argv[0], err.text);

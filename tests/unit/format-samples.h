@@ -3,7 +3,7 @@
 #ifndef LIVEPOINT_TESTS_FORMAT_SAMPLES_H
 #define LIVEPOINT_TESTS_FORMAT_SAMPLES_H
 
-#include "format/format.h"
+#include "format/state.h"
 
 struct sample_source {
 	uint64_t state;
@@ -255,6 +255,50 @@ static inline struct manifest *sample_manifest(struct sample_source *s, unsigned
 		l->value = str_dup(sample_below(s, 3) ? "value" : "");
 	}
 	return m;
+}
+
+/* False if memory ran out; release with state_release() either way. */
+static inline bool sample_state(struct sample_source *s, unsigned nholds, unsigned npoints,
+				struct state *out)
+{
+	memset(out, 0, sizeof(*out));
+	sample_bytes(s, out->uuid, UUID_LEN);
+	out->time = (int64_t)sample_next(s);
+	out->generation = sample_next(s);
+	out->next_pack = 1 + sample_below(s, PACK_NUMBER_MAX);
+	out->next_sequence = 1 + sample_below(s, 1000);
+	out->next_segment = 1 + sample_below(s, 1000);
+	out->audit_number = sample_below(s, 3);
+	if (out->audit_number)
+		sample_bytes(s, out->audit_mac, ID_LEN);
+	out->holds = mem_alloc_array(nholds + 1, sizeof(*out->holds));
+	out->points = mem_alloc_array(npoints + 1, sizeof(*out->points));
+	if (!out->holds || !out->points)
+		return false;
+	for (unsigned i = 0; i < nholds; i++) {
+		struct hold *h = &out->holds[out->nholds++];
+
+		sample_bytes(s, h->point, POINT_ID_LEN);
+		h->point[0] = (uint8_t)(i >> 8);
+		h->point[1] = (uint8_t)i;
+		h->since = (int64_t)sample_next(s);
+		h->until = sample_below(s, 2) ? (int64_t)sample_next(s) : 0;
+		h->reason = sample_below(s, 3) ? str_printf("audit %u \xc3\xa9t\xc3\xa9", i) :
+						 str_dup("");
+		if (!h->reason)
+			return false;
+	}
+	for (unsigned i = 0; i < npoints; i++) {
+		struct state_point *p = &out->points[out->npoints++];
+
+		sample_bytes(s, p->id, POINT_ID_LEN);
+		p->id[0] = (uint8_t)(i >> 8);
+		p->id[1] = (uint8_t)i;
+		p->expired = sample_below(s, 2);
+		p->forgotten = (int64_t)sample_next(s);
+		p->until = (int64_t)sample_next(s);
+	}
+	return true;
 }
 
 #endif
