@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "repo/audit.h"
 #include "repo/internal.h"
 
 #include "base/banned.h"
@@ -47,18 +48,15 @@ static int make_folder(const char *path, struct err *err)
 }
 
 static int make_key(const char *path, const struct repo_init_spec *spec, const struct conf *conf,
-		    struct err *err)
+		    const struct codec_keys *keys, struct err *err)
 {
-	cleanup_ptr(codec_keys) keys = NULL;
 	cleanup_free char *file = NULL;
 	struct key_file f;
 	uint8_t bytes[KEY_FILE_LEN], random[8];
 	char hex[17];
-	int r = codec_keys_generate(conf->suite, conf->uuid, &keys, err);
+	int r = codec_key_wrap(keys, spec->passphrase, spec->passphrase_len, "first", conf->kdf_n,
+			       conf->kdf_r, conf->kdf_p, &f, err);
 
-	if (r == 0)
-		r = codec_key_wrap(keys, spec->passphrase, spec->passphrase_len, "first",
-				   conf->kdf_n, conf->kdf_r, conf->kdf_p, &f, err);
 	if (r < 0)
 		return r;
 	key_file_encode(&f, bytes);
@@ -70,11 +68,28 @@ static int make_key(const char *path, const struct repo_init_spec *spec, const s
 	return file_write_all(file, bytes, sizeof(bytes), 0600, false, "repo.init.key", err);
 }
 
+/* The catalog, and the first entry of its audit log. */
+static int make_catalog(const char *path, const struct conf *conf, const struct codec_keys *keys,
+			struct err *err)
+{
+	cleanup_ptr(catalog) c = NULL;
+	struct repo_audit audit;
+	int r = catalog_create(path, conf->uuid, err);
+
+	if (r == 0)
+		r = catalog_open(path, CATALOG_READ_WRITE, conf->uuid, &c, err);
+	if (r < 0)
+		return r;
+	repo_audit_fill_keys(keys, &audit, "init", "", NULL);
+	return catalog_audit_append(c, &audit.audit, err);
+}
+
 static int make_parts(const char *path, const struct repo_init_spec *spec, struct conf *conf,
 		      struct err *err)
 {
 	cleanup_free char *catalog = str_printf("%s/catalog.sqlite", path);
 	cleanup_free char *file = str_printf("%s/livepoint.conf", path);
+	cleanup_ptr(codec_keys) keys = NULL;
 	cleanup_buf struct buf text = BUF_INIT;
 	int r;
 
@@ -82,9 +97,13 @@ static int make_parts(const char *path, const struct repo_init_spec *spec, struc
 		return err_nomem(err, "path of the catalog");
 	r = store_make_folders(path, err);
 	if (r == 0 && conf->suite)
-		r = make_key(path, spec, conf, err);
+		r = codec_keys_generate(conf->suite, conf->uuid, &keys, err);
+	else if (r == 0)
+		r = codec_keys_plain(conf->uuid, &keys, err);
+	if (r == 0 && conf->suite)
+		r = make_key(path, spec, conf, keys, err);
 	if (r == 0)
-		r = catalog_create(catalog, conf->uuid, err);
+		r = make_catalog(catalog, conf, keys, err);
 	if (r == 0)
 		r = dir_sync(path, "repo.init.dirsync", err);
 	if (r == 0)
@@ -140,6 +159,7 @@ static int check_spec(const struct repo_init_spec *spec, struct conf *conf, stru
 	conf->compression = spec->compression < 0 ? COMPRESSION_DEFAULT :
 						    (enum compression)spec->compression;
 	conf->created = time_now();
+	conf->grace = spec->grace;
 	if (suite->keyed) {
 		conf->kdf_n = spec->kdf_n ? spec->kdf_n : 65536;
 		conf->kdf_r = 8;

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "base/pool.h"
+#include "catalog/gc.h"
 #include "repo/repo.h"
 #include "store/store.h"
 
@@ -143,6 +144,18 @@ int slot_set_add(struct slot_set *s, uint64_t locator, struct err *err);
 /* Moves all to the front; the set is good for nothing else afterwards. */
 size_t slot_set_compact(struct slot_set *s);
 void slot_set_release(struct slot_set *s);
+
+/* --- the state object (repo/state.c); releases with state_release() --- */
+/* ERR_KEY, ERR_DAMAGED. */
+int state_load(struct repo *r, const struct object_ref *ref, struct state *out, struct err *err);
+/* A small session of its own: waits up to 30 s for another one, writes the object, and publishes it with the change (may be
+ * NULL).  The repository is REPO_WRITE and unlocked. */
+int state_publish(struct repo *r, const struct hold_change *hold, struct audit *audit,
+		  struct err *err);
+/* The same under the caller's maintenance lease and stage (prune, repair), which go on; what the sweep would remove after a
+ * failure is the caller's. */
+int state_store(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
+		const struct hold_change *hold, struct audit *audit, struct err *err);
 
 /* ERR_DAMAGED if packs are newer than the catalog, which then is an older one that was put back: publishing would use
  * their numbers again, and a sweep remove what has become a point's.  Before any sweep. */

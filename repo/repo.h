@@ -31,6 +31,7 @@ struct repo_init_spec {
 	uint32_t chunk_size; /* bytes; 0: default */
 	int compression; /* enum compression; -1: default */
 	uint64_t kdf_n; /* 0: default */
+	uint64_t grace; /* seconds that forgotten points can come back (repo/retention.h) */
 };
 /* Turns a missing or empty folder into a repository (0700); anything else is refused (ERR_EXISTS). A failure half way
  * removes what it made. */

@@ -54,8 +54,11 @@ int keep_decide(const struct keep_rules *rules, const struct keep_point *points,
 struct forget_item {
 	uint8_t id[POINT_ID_LEN];
 	char point[POINT_TEXT_MAX]; /* NAME@TIME */
+	char name[NAME_MAX_LEN + 1];
+	int64_t time;
 	unsigned reasons; /* why it stays; 0: it is forgotten */
 	char *hold_reason; /* of a held one, or NULL; owned */
+	int64_t hold_until; /* of a held one; 0: without end */
 };
 struct forget_plan {
 	struct forget_item *items; /* by name, newest first */
@@ -65,18 +68,27 @@ void forget_plan_release(struct forget_plan *p);
 /* names NULL: all names; an unknown name is ERR_NOT_FOUND.  No rule at all: ERR_USAGE.  After a rebuild that nobody accepted: ERR_REFUSED. */
 int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
 		     const struct keep_rules *rules, struct forget_plan *out, struct err *err);
-/* F1 for the plan's going items, in one transaction; grace: seconds, -1: the repository's. */
+/* F1 for the plan's going items, in one transaction (nothing to do if there are none); grace: seconds, -1: the repository's.
+ * ERR_NOT_FOUND, ERR_HELD: somebody else forgot or held one since the plan was made: plan again. */
 int repo_forget_apply(struct repo *r, const struct forget_plan *plan, int64_t grace,
 		      struct err *err);
-/* Single points (text as repo_resolve takes), all or nothing. */
+/* Single points (text as repo_resolve takes, but no NAME alone: ERR_USAGE, since a person could mean all of its points), all or
+ * nothing.  ERR_HELD names reason and end.  dry_run: the same errors, and nothing changes.  The plan has only these points. */
 int repo_forget_points(struct repo *r, const char *const *points, size_t count, int64_t grace,
 		       bool dry_run, struct forget_plan *out, struct err *err);
-/* point: id or NAME@TIME of a forgotten point (repo_resolve does not see those). */
+/* point: id, its unique prefix, or NAME@TIME (TIME may be shortened) of a forgotten point (repo_resolve does not see those). */
 int repo_unforget(struct repo *r, const char *point, char text[POINT_TEXT_MAX], struct err *err);
 
 /* until: seconds, 0: without end.  Holding a held point replaces reason and end.  Stores the state object. */
 int repo_protect(struct repo *r, const char *point, const char *reason, int64_t until,
 		 struct err *err);
 int repo_unprotect(struct repo *r, const char *point, struct err *err);
+
+/* Holds, and forgotten points with the times up to which they can come back; released with state_release(). */
+int repo_notes(struct repo *r, struct state *out, struct err *err);
+/* The hold of a point (also one that has ended), its entry among forgotten points; NULL: none.  Borrowed. */
+const struct hold *state_hold(const struct state *s, const uint8_t id[POINT_ID_LEN]);
+const struct state_point *state_forgotten(const struct state *s, const uint8_t id[POINT_ID_LEN]);
+bool hold_is_over(const struct hold *h, int64_t now);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "repo/audit.h"
 #include "repo/session-internal.h"
 
 #include "base/banned.h"
@@ -289,14 +290,33 @@ static int manifest_fill(struct repo_session *s, const struct publish_spec *spec
 	return r;
 }
 
+/* What the audit log says of a backup. */
+static int backup_detail(const struct manifest *m, const struct object_ref *ref, struct buf *out,
+			 struct err *err)
+{
+	char id[2 * POINT_ID_LEN + 1];
+
+	hex_encode(id, ref->id, POINT_ID_LEN);
+	buf_printf(out, "{\"id\":\"%s\",\"kind\":\"%s\",\"stored\":%" PRIu64 "}", id,
+		   point_kind_name(m->kind), m->stored);
+	return out->failed ? err_nomem(err, "entry of the audit log") : 0;
+}
+
 /* Everything durable; then the one transaction (I5 to I10). */
 static int commit(struct repo_session *s, const struct manifest *m, const struct object_ref *ref,
 		  struct err *err)
 {
 	cleanup_free struct pack_done *packs = NULL;
+	cleanup_buf struct buf detail = BUF_INIT;
+	char point[POINT_TEXT_MAX];
 	struct session_done done;
-	int r = session_rotate(s, PACK_DATA, err);
+	struct repo_audit audit;
+	int r = backup_detail(m, ref, &detail, err);
 
+	repo_point_text(m, point);
+	repo_audit_fill(s->repo, &audit, "backup", point, buf_str(&detail));
+	if (r == 0)
+		r = session_rotate(s, PACK_DATA, err);
 	if (r == 0)
 		r = session_rotate(s, PACK_MAP, err);
 	if (r == 0)
@@ -310,7 +330,8 @@ static int commit(struct repo_session *s, const struct manifest *m, const struct
 		r = session_done_fill(s, &done, &packs, err); /* I8 */
 	if (r == 0)
 		r = catalog_publish(s->catalog, s->lease.token, &done, s->reused.packs,
-				    slot_set_compact(&s->reused), ref->id, ref, m, err); /* I10 */
+				    slot_set_compact(&s->reused), ref->id, ref, m, &audit.audit,
+				    err); /* I10 */
 	return r;
 }
 
