@@ -23,7 +23,7 @@
 
 struct catalog;
 
-#define CATALOG_SCHEMA_VERSION 1
+#define CATALOG_SCHEMA_VERSION 2
 
 /* Makes an empty catalog with the first schema; the file must not exist. */
 int catalog_create(const char *path, const uint8_t uuid[UUID_LEN], struct err *err);
@@ -33,11 +33,11 @@ enum catalog_mode {
 	/* Reads only.  Where the file and its folder can be written, or a -shm lies beside it, an ordinary read-only
 	 * connection.  Else on a read-only file system: immutable if no -wal with frames lies beside it.  Else (also
 	 * without permission alone: somebody else may write) catalog and WAL are copied to a private temporary folder
-	 * and opened there (removed at close). */
+	 * and opened there (removed at close).  An older schema is copied in any case, and the copy is migrated. */
 	CATALOG_READ_ONLY,
 };
 /* Missing: ERR_NO_REPO; of another repository, corrupt, no catalog: ERR_DAMAGED; newer schema: ERR_NO_REPO.  Waits up to 30 s for
- * other writers.  Older schemas are migrated, one numbered step each (read-write only). */
+ * other writers.  Older schemas are migrated, one numbered step each (read-only: in a private copy). */
 int catalog_open(const char *path, enum catalog_mode mode, const uint8_t uuid[UUID_LEN],
 		 struct catalog **out, struct err *err);
 /* A writer checkpoints the WAL (TRUNCATE) if nobody else is there. */
@@ -73,10 +73,11 @@ struct pack_row {
 	enum pack_kind kind;
 	uint32_t slots; /* 0 while writing */
 	uint64_t bytes; /* of the file */
-	bool published; /* its session published: what it wrote and no point uses needs an explanation */
+	bool published; /* its session published: what it wrote and no point uses needs an explanation
+			 * (not of packs with a state object; always after a rebuild) */
 	int64_t verified; /* when all its records were last read and good, seconds; 0: never */
 	struct slot_bits gone; /* condemned, doomed or dropped; nbytes 0: none */
-	struct slot_bits condemned, doomed; /* parts of gone; filled by the calls that say so */
+	struct slot_bits condemned, doomed; /* parts of gone; empty but for the calls that say so */
 	struct slot_bits damaged;
 };
 struct pack_list {
@@ -97,6 +98,8 @@ struct point_row {
 	uint8_t id[POINT_ID_LEN];
 	struct object_ref manifest_ref;
 	enum point_state state;
+	int64_t forgotten,
+		until; /* seconds: when, and up to when it can come back; 0 of a complete one */
 	int verified_kind; /* enum verified_kind */
 	int64_t verified_time;
 	double verified_share; /* 0 to 1 */
@@ -159,7 +162,8 @@ int catalog_reserve(struct catalog *c, uint64_t token, const char *name, int64_t
 		    uint64_t *sequence, uint64_t *generation, struct err *err);
 
 /* I10: publish.  reused: slots that came from the index, re-checked (pack live; slot not gone, or condemned with
- * condemn_gen > the lease's gen); a failure is ERR_INTERNAL and publishes nothing.  Removes the lease. */
+ * condemn_gen > the lease's gen); a failure is ERR_INTERNAL and publishes nothing.  All live packs of the token count as
+ * published; audit (may be NULL) is appended; the lease is removed. */
 int catalog_publish(struct catalog *c, uint64_t token, const struct session_done *done,
 		    const struct slot_bits *reused, size_t nreused, const uint8_t id[POINT_ID_LEN],
 		    const struct object_ref *manifest_ref, const struct manifest *m,
@@ -221,7 +225,7 @@ int catalog_slots_damaged(struct catalog *c, uint64_t pack, const uint32_t *slot
 			  bool damaged, struct err *err);
 
 /* --- the rest --- */
-/* All packs, also those being written, or only one (number != 0; none if it is not there). */
+/* All packs with all bits, also those being written, or only one (number != 0; none if it is not there). */
 int catalog_packs(struct catalog *c, uint64_t number, struct pack_list *out, struct err *err);
 struct catalog_totals {
 	uint64_t generation, next_pack, next_sequence, condemn_gen;

@@ -44,9 +44,25 @@ static const char *const check_rules[] = {
 	"SELECT 'live pack ' || number || ' has ' || slots || ' slots and ' || bytes || ' bytes'"
 	" FROM pack WHERE state = 2 AND (slots = 0 OR bytes = 0)",
 	"SELECT 'pack ' || number || ' is being written but has slots' FROM pack"
-	" WHERE state = 1 AND (slots <> 0 OR bytes <> 0 OR gone IS NOT NULL OR damaged IS NOT NULL)",
+	" WHERE state = 1 AND (slots <> 0 OR bytes <> 0 OR published <> 0"
+	" OR coalesce(gone, condemned, doomed, damaged) IS NOT NULL)",
 	"SELECT 'pack ' || number || ' has condemned slots but nothing was condemned' FROM pack, meta"
 	" WHERE condemned IS NOT NULL AND condemn_gen = 0",
+	"SELECT 'complete point ' || lower(hex(id)) || ' has a time of being forgotten' FROM point"
+	" WHERE state = 1 AND (forgotten <> 0 OR until <> 0)",
+	"SELECT 'point ' || lower(hex(p.id)) || ' is held but not complete' FROM hold h"
+	" JOIN point p ON p.num = h.point WHERE p.state <> 1",
+	"SELECT 'point ' || lower(hex(id)) || ' is expired and yet pinned' FROM point WHERE state = 3"
+	" AND num IN (SELECT point FROM pin)",
+	"SELECT 'manifest of expired point ' || lower(hex(id)) || ' is in a pack that is not there'"
+	" FROM tomb WHERE NOT " LOCATOR_LIVE("manifest_locator"),
+	"SELECT 'audit entry ' || number || ' has none before it' FROM audit a, meta"
+	" WHERE number <> audit_number + 1"
+	" AND NOT EXISTS (SELECT 1 FROM audit b WHERE b.number = a.number - 1)",
+	"SELECT 'audit entry ' || number || ' is not above the first, ' || (audit_number + 1)"
+	" FROM audit, meta WHERE number <= audit_number",
+	"SELECT 'the state object is not in a live pack' FROM meta WHERE state_locator <> 0"
+	" AND NOT " LOCATOR_LIVE("state_locator"),
 	"SELECT 'point ' || lower(hex(id)) || ' has time text ' || time_text FROM point"
 	" WHERE time BETWEEN 0 AND 253402300799"
 	" AND time_text <> strftime('%Y-%m-%dT%H:%M:%SZ', time, 'unixepoch')",
@@ -100,6 +116,17 @@ static bool bitmap_fits(const struct bitmap *b, uint32_t slots)
 	return b->n == (slots + 7) / 8 && (slots % 8 == 0 || b->bits[b->n - 1] >> slots % 8 == 0);
 }
 
+static bool bitmap_apart(const struct bitmap *a, const struct bitmap *b)
+{
+	uint32_t i;
+
+	for (i = 0; i < a->n && i < b->n; i++) {
+		if (a->bits[i] & b->bits[i])
+			return false;
+	}
+	return true;
+}
+
 static bool bitmap_within(const struct bitmap *b, const struct bitmap *whole)
 {
 	uint32_t i;
@@ -124,23 +151,72 @@ static int check_bitmaps(struct catalog *c, struct buf *out, struct err *err)
 	while (r >= 0 && (r = sql_step(c, s, err)) == 1) {
 		uint32_t slots = (uint32_t)sqlite3_column_int(s, 1), i;
 		struct bitmap b[4];
+		const char *what = NULL;
 		bool fits = true;
 
 		for (i = 0; i < ARRAY_SIZE(b); i++) {
 			b[i] = bitmap_column(s, (int)i + 2);
 			fits = fits && bitmap_fits(&b[i], slots);
 		}
-		if (fits && bitmap_within(&b[1], &b[0]) && bitmap_within(&b[2], &b[0]))
+		if (!fits)
+			what = "a bitmap that does not fit its slots";
+		else if (!bitmap_within(&b[1], &b[0]) || !bitmap_within(&b[2], &b[0]))
+			what = "condemned or doomed slots that are not gone";
+		else if (!bitmap_apart(&b[1], &b[2]))
+			what = "slots that are condemned and doomed";
+		if (!what)
 			continue;
-		buf_printf(out, "pack %lld: %s\n", (long long)sqlite3_column_int64(s, 0),
-			   fits ? "condemned or doomed slots that are not gone" :
-				  "a bitmap that does not fit its slots");
+		buf_printf(out, "pack %lld: %s\n", (long long)sqlite3_column_int64(s, 0), what);
 		found++;
 	}
 	if (r == ERR_DAMAGED) {
 		buf_printf(out, "%s\n", err ? err->text : "the catalog is damaged");
 		err_clear(err);
 		return found + 1;
+	}
+	return r < 0 ? r : found;
+}
+
+/* What points, complete or forgotten, and the state object refer to directly. */
+static const char check_used[] =
+	"SELECT 'manifest of point ' || lower(hex(p.id)), p.manifest_locator & 16777215,"
+	" k.gone, k.condemned FROM point p JOIN pack k ON k.number = " LOCATOR_PACK(
+		"p.manifest_locator") " WHERE p.state <> 3 AND k.gone IS NOT NULL"
+				      " UNION ALL SELECT 'root of disk ' || d.name || ' of point ' || lower(hex(p.id)),"
+				      " d.root_locator & 16777215, k.gone, k.condemned FROM disk d JOIN point p ON p.num = d.point"
+				      " JOIN pack k ON k.number = " LOCATOR_PACK(
+					      "d.root_locator") " WHERE p.state <> 3 AND k.gone"
+								" IS NOT NULL"
+								" UNION ALL SELECT 'the state object', state_locator & 16777215, k.gone, k.condemned"
+								" FROM meta JOIN pack k ON k.number = " LOCATOR_PACK(
+									"state_locator") " WHERE k.gone"
+											 " IS NOT NULL";
+
+static bool bitmap_has(const struct bitmap *b, uint32_t slot)
+{
+	return slot / 8 < b->n && b->bits[slot / 8] >> slot % 8 & 1;
+}
+
+/* A slot that is condemned may be taken back, and is if it is used; doomed or dropped is for ever. */
+static int check_used_slots(struct catalog *c, struct buf *out, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *s = NULL;
+	int found = 0;
+	int r = sql_query(c, &s, err, check_used, "");
+
+	while (r >= 0 && (r = sql_step(c, s, err)) == 1) {
+		struct bitmap gone = bitmap_column(s, 2), condemned = bitmap_column(s, 3);
+		uint32_t slot = (uint32_t)sqlite3_column_int64(s, 1);
+
+		if (!bitmap_has(&gone, slot) || bitmap_has(&condemned, slot))
+			continue;
+		buf_printf(out, "%s: its slot is doomed or dropped\n",
+			   (const char *)sqlite3_column_text(s, 0));
+		found++;
+	}
+	if (r == ERR_DAMAGED) {
+		err_clear(err); /* the quick check has told of it */
+		return found;
 	}
 	return r < 0 ? r : found;
 }
@@ -158,6 +234,9 @@ int catalog_check(struct catalog *c, struct buf *out, struct err *err)
 	}
 	if (r >= 0)
 		r = check_bitmaps(c, out, err);
+	found += MAX(r, 0);
+	if (r >= 0)
+		r = check_used_slots(c, out, err);
 	if (r < 0)
 		return r;
 	if (out->failed)

@@ -16,7 +16,7 @@
 #include <sys/types.h>
 
 #include "base/fault.h"
-#include "catalog/catalog.h"
+#include "catalog/gc.h"
 
 #define CATALOG_APPLICATION_ID 0x4c495650 /* "LIVP" */
 #define CATALOG_PAGE_SIZE 8192 /* bytes */
@@ -31,6 +31,9 @@ struct catalog {
 	enum catalog_mode mode;
 	bool broken; /* a COMMIT or ROLLBACK failed: only close is left (sticky) */
 	bool relaxed; /* the connection is set to synchronous = NORMAL */
+	bool rebuilding; /* between catalog_rebuild_begin() and _end(): one transaction is open */
+	bool state_seen; /* catalog_state_read() was called; then the newest state object was at: */
+	uint64_t state_locator;
 	pid_t pid; /* of the process that opened it */
 };
 
@@ -118,18 +121,23 @@ int lease_insert(struct catalog *c, const struct lease *spec, uint64_t *token, u
 /* Finds a lease of the kind and (ingest) name: 1 if there is one, which is filled in. */
 int lease_find(struct catalog *c, enum lease_kind kind, const char *name, struct lease *out,
 	       struct err *err);
+/* from: what follows the columns, " FROM lease ..."; *out is freed by the caller. */
+int lease_rows(struct catalog *c, const char *from, struct lease **out, size_t *count,
+	       struct err *err);
 /* ERR_LOCKED with who, since when, and what to do; `what` names what is held. */
 int lease_locked(const struct lease *holder, const char *what, struct err *err);
 
 /* --- pack.c --- */
-#define PACK_COLUMNS "number, state, token, kind, slots, bytes, gone, damaged"
+#define PACK_ROW "number, state, token, kind, slots, bytes, published, verified, gone, damaged, "
+#define PACK_COLUMNS PACK_ROW "NULL, NULL" /* without condemned and doomed bits */
+#define PACK_COLUMNS_ALL PACK_ROW "condemned, doomed"
 int pack_rows(struct catalog *c, sqlite3_stmt *s, struct pack_list *out, struct err *err);
 
 /* --- point.c --- */
 #define POINT_COLUMNS                                                                              \
 	"p.num, p.id, p.manifest_locator, p.manifest_id, p.state, p.verified_kind, "               \
 	"p.verified_time, p.verified_share, p.damaged, p.name, p.time, p.sequence, "               \
-	"p.generation, p.kind, p.parent, p.consistency, p.stored, p.program"
+	"p.generation, p.kind, p.parent, p.consistency, p.stored, p.program, p.forgotten, p.until"
 int point_rows(struct catalog *c, sqlite3_stmt *s, struct point_list *out, struct err *err);
 /* The first row of the statement: 1 and filled, or 0. */
 int point_first(struct catalog *c, sqlite3_stmt *s, struct point_row *out, struct err *err);
@@ -137,8 +145,53 @@ int point_first(struct catalog *c, sqlite3_stmt *s, struct point_row *out, struc
 int point_newest(struct catalog *c, const char *name, struct point_row *out, struct err *err);
 /* ERR_NOT_FOUND, with the id. */
 int point_missing(const uint8_t id[POINT_ID_LEN], struct err *err);
-int point_insert(struct catalog *c, const uint8_t id[POINT_ID_LEN],
+int point_insert(struct catalog *c, const uint8_t id[POINT_ID_LEN], enum point_state state,
 		 const struct object_ref *manifest_ref, const struct manifest *m, struct err *err);
+
+/* --- pack-edit.c --- */
+/* The bits of one live pack after another, to be changed inside a transaction.  Each map is SLOT_BITS_MAX long, with zeroes
+ * beyond nbytes; no bit stands beyond the last slot. */
+struct pack_edit {
+	sqlite3_stmt *read, *write;
+	uint64_t number, bytes;
+	uint32_t slots, nbytes; /* of a map: (slots + 7) / 8 */
+	uint8_t *gone, *condemned, *doomed, *damaged; /* one allocation, at gone */
+};
+int pack_edit_init(struct catalog *c, struct pack_edit *e, struct err *err);
+/* 1, or 0 if there is no such live pack. */
+int pack_edit_read(struct catalog *c, struct pack_edit *e, uint64_t number, struct err *err);
+int pack_edit_write(struct catalog *c, struct pack_edit *e, struct err *err);
+void pack_edit_release(struct pack_edit *e);
+#define PACK_EDIT_INIT                                                                             \
+	{                                                                                          \
+		NULL                                                                               \
+	}
+#define cleanup_edit __attribute__((cleanup(pack_edit_release)))
+
+/* --- session.c --- */
+/* Makes what is done live and listed; ERR_INTERNAL if it was not begun under the token. */
+int session_done_apply(struct catalog *c, uint64_t token, const struct session_done *done,
+		       struct err *err);
+
+/* --- audit.c --- */
+/* Appends inside the transaction that is open; NULL: nothing. */
+int audit_put(struct catalog *c, struct audit *audit, struct err *err);
+/* The last entry's number, mac and time, or the anchor's; zeroes if there is none. */
+int audit_last(struct catalog *c, uint64_t *number, uint8_t mac[ID_LEN], int64_t *time,
+	       struct err *err);
+
+/* --- hold.c --- */
+int hold_rows(struct catalog *c, struct hold **out, size_t *count, struct err *err);
+/* ERR_NOT_FOUND as catalog_state_publish(), ERR_INVALID. */
+int hold_put(struct catalog *c, const struct hold_change *h, struct err *err);
+
+/* --- state.c --- */
+/* The reference that meta has; ERR_DAMAGED if it cannot be. */
+int state_ref_read(struct catalog *c, struct object_ref *out, struct err *err);
+
+/* --- gc.c --- */
+/* ERR_FENCED, or ERR_INTERNAL if it is not a maintenance lease. */
+int maintenance_alive(struct catalog *c, uint64_t token, struct err *err);
 
 /* --- open.c --- */
 void catalog_set_busy(struct catalog *c, int ms); /* how long to wait for other writers */
@@ -147,6 +200,8 @@ void catalog_set_busy(struct catalog *c, int ms); /* how long to wait for other 
 /* Opens the catalog at the real path for reading by the first way that works: fills c->db, c->private_dir.
  * ERR_DAMAGED and ERR_NO_REPO of schema_identify() end the search. */
 int readonly_open(struct catalog *c, const char *real, int *version, struct err *err);
+/* Instead of what is open, if it is not that already: a private copy, brought to the newest schema. */
+int readonly_migrate(struct catalog *c, const char *real, struct err *err);
 /* Opens a connection and sets what every connection has; fills c->db. */
 int connection_open(struct catalog *c, const char *name, int flags, struct err *err);
 void connection_close(struct catalog *c);

@@ -145,16 +145,17 @@ int catalog_lease_end(struct catalog *c, uint64_t token, struct err *err)
 	return txn_commit(&t, "catalog.end.before", "catalog.end.after", err);
 }
 
-int catalog_leases(struct catalog *c, struct lease **out, size_t *count, struct err *err)
+int lease_rows(struct catalog *c, const char *from, struct lease **out, size_t *count,
+	       struct err *err)
 {
-	cleanup_txn struct txn t = TXN_INIT;
 	cleanup_stmt sqlite3_stmt *s = NULL;
 	cleanup_free void *rows = NULL;
+	char sql[256];
 	size_t n = 0, cap = 0;
-	int r = txn_begin_read(&t, c, err);
+	int r;
 
-	if (r >= 0)
-		r = sql_query(c, &s, err, "SELECT " LEASE_COLUMNS " FROM lease ORDER BY token", "");
+	snprintf(sql, sizeof(sql), "SELECT " LEASE_COLUMNS "%s", from);
+	r = sql_query(c, &s, err, sql, "");
 	if (r < 0)
 		return r;
 	while ((r = sql_step(c, s, err)) == 1) {
@@ -172,6 +173,14 @@ int catalog_leases(struct catalog *c, struct lease **out, size_t *count, struct 
 	return 0;
 }
 
+int catalog_leases(struct catalog *c, struct lease **out, size_t *count, struct err *err)
+{
+	cleanup_txn struct txn t = TXN_INIT;
+	int r = txn_begin_read(&t, c, err);
+
+	return r < 0 ? r : lease_rows(c, " FROM lease ORDER BY token", out, count, err);
+}
+
 int catalog_pin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_LEN], struct err *err)
 {
 	cleanup_txn struct txn t = TXN_INIT;
@@ -183,7 +192,7 @@ int catalog_pin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_LEN
 	if (r < 0)
 		return r;
 	r = sql_query(c, &s, err,
-		      "SELECT num FROM point p WHERE id = ? AND (state = 1"
+		      "SELECT num FROM point p WHERE id = ? AND state <> 3 AND (state = 1"
 		      " OR EXISTS (SELECT 1 FROM pin WHERE pin.point = p.num))",
 		      "b", id, (size_t)POINT_ID_LEN);
 	if (r >= 0)

@@ -197,13 +197,10 @@ int catalog_open(const char *path, enum catalog_mode mode, const uint8_t uuid[UU
 		r = open_writer(c, real, &version, err);
 	else
 		r = readonly_open(c, real, &version, err);
+	if (r >= 0 && mode == CATALOG_READ_ONLY && version < CATALOG_SCHEMA_VERSION)
+		r = readonly_migrate(c, real, err);
 	if (r < 0)
 		return r;
-	if (mode == CATALOG_READ_ONLY && version < CATALOG_SCHEMA_VERSION)
-		return err_set(
-			err, ERR_NO_REPO,
-			"catalog '%s': schema %d is old; a command that writes must come first",
-			path, version);
 	*out = steal_ptr(c);
 	return 0;
 }

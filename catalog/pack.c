@@ -19,6 +19,8 @@ void pack_list_release(struct pack_list *l)
 
 	for (i = 0; i < l->count; i++) {
 		free(l->rows[i].gone.bits);
+		free(l->rows[i].condemned.bits);
+		free(l->rows[i].doomed.bits);
 		free(l->rows[i].damaged.bits);
 	}
 	free(l->rows);
@@ -45,7 +47,9 @@ static int bits_column(sqlite3_stmt *s, int i, uint64_t pack, uint32_t slots, st
 
 static int pack_read(struct catalog *c, sqlite3_stmt *s, struct pack_row *row, struct err *err)
 {
+	struct slot_bits *maps[] = { &row->gone, &row->damaged, &row->condemned, &row->doomed };
 	int64_t slots = sqlite3_column_int64(s, 4);
+	size_t i;
 	int r;
 
 	row->number = column_u64(s, 0);
@@ -57,9 +61,10 @@ static int pack_read(struct catalog *c, sqlite3_stmt *s, struct pack_row *row, s
 	if (row->number == 0 || row->number > PACK_NUMBER_MAX || slots < 0 ||
 	    slots > SLOT_MAX_COUNT)
 		return sql_bad_row(c, err, "pack", (int64_t)row->number);
-	r = bits_column(s, 6, row->number, row->slots, &row->gone);
-	if (r == 1)
-		r = bits_column(s, 7, row->number, row->slots, &row->damaged);
+	row->published = sqlite3_column_int(s, 6) != 0;
+	row->verified = sqlite3_column_int64(s, 7);
+	for (i = 0, r = 1; i < ARRAY_SIZE(maps) && r == 1; i++)
+		r = bits_column(s, 8 + (int)i, row->number, row->slots, maps[i]);
 	if (r < 0)
 		return err_nomem(err, "reading the pack directory");
 	return r == 1 ? 0 : sql_bad_row(c, err, "pack", (int64_t)row->number);
@@ -97,10 +102,11 @@ int catalog_packs(struct catalog *c, uint64_t number, struct pack_list *out, str
 	int r = txn_begin_read(&t, c, err);
 
 	if (r >= 0 && number)
-		r = sql_query(c, &s, err, "SELECT " PACK_COLUMNS " FROM pack WHERE number = ?", "u",
-			      number);
+		r = sql_query(c, &s, err, "SELECT " PACK_COLUMNS_ALL " FROM pack WHERE number = ?",
+			      "u", number);
 	else if (r >= 0)
-		r = sql_query(c, &s, err, "SELECT " PACK_COLUMNS " FROM pack ORDER BY number", "");
+		r = sql_query(c, &s, err, "SELECT " PACK_COLUMNS_ALL " FROM pack ORDER BY number",
+			      "");
 	return r < 0 ? r : pack_rows(c, s, out, err);
 }
 

@@ -162,6 +162,8 @@ static int point_read(struct catalog *c, sqlite3_stmt *s, struct point_reader *r
 		return err_nomem(err, "reading a restore point");
 	row->manifest_ref.locator = column_u64(s, 2);
 	row->state = (enum point_state)sqlite3_column_int(s, 4);
+	row->forgotten = sqlite3_column_int64(s, 18);
+	row->until = sqlite3_column_int64(s, 19);
 	row->verified_kind = sqlite3_column_int(s, 5);
 	row->verified_time = sqlite3_column_int64(s, 6);
 	row->verified_share = sqlite3_column_double(s, 7);
@@ -275,7 +277,7 @@ static int labels_insert(struct catalog *c, int64_t num, const struct manifest *
 	return r;
 }
 
-int point_insert(struct catalog *c, const uint8_t id[POINT_ID_LEN],
+int point_insert(struct catalog *c, const uint8_t id[POINT_ID_LEN], enum point_state state,
 		 const struct object_ref *manifest_ref, const struct manifest *m, struct err *err)
 {
 	char text[TIME_TEXT_MAX];
@@ -287,11 +289,11 @@ int point_insert(struct catalog *c, const uint8_t id[POINT_ID_LEN],
 		c, err,
 		"INSERT INTO point (id, manifest_locator, manifest_id, state, name, time, time_text,"
 		" sequence, generation, kind, parent, consistency, stored, program)"
-		" VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		"bubtutuunbnut", id, (size_t)POINT_ID_LEN, manifest_ref->locator, manifest_ref->id,
-		(size_t)ID_LEN, m->name, m->time, text, m->sequence, m->generation, m->kind,
-		m->has_parent ? m->parent : NULL, (size_t)POINT_ID_LEN, m->consistency, m->stored,
-		m->program);
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		"bubntutuunbnut", id, (size_t)POINT_ID_LEN, manifest_ref->locator, manifest_ref->id,
+		(size_t)ID_LEN, (int)state, m->name, m->time, text, m->sequence, m->generation,
+		m->kind, m->has_parent ? m->parent : NULL, (size_t)POINT_ID_LEN, m->consistency,
+		m->stored, m->program);
 	if (r < 0)
 		return r;
 	num = sqlite3_last_insert_rowid(c->db);

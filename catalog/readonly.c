@@ -10,6 +10,9 @@
  *			file alone is the whole catalog.
  *	copy		anything else: catalog and WAL are copied to a private folder and opened there.
  *
+ * A catalog of an older schema, which only a writer may migrate, is copied in any case and the copy migrated: so
+ * everything else here knows one schema only.  Such a handle shows the moment of its opening.
+ *
  * Invariants:
  *  1. Never immutable beside a WAL with frames: committed points would be missing (SQLite 3.40 opens it
  *     without a word).  Never immutable only because we may not write: somebody else may.
@@ -286,4 +289,20 @@ int readonly_open(struct catalog *c, const char *real, int *version, struct err 
 	connection_close(c);
 	r = copy_open(c, real, version, err);
 	return r < 0 ? err_prefix(err, "catalog '%s': private copy", c->path) : r;
+}
+
+int readonly_migrate(struct catalog *c, const char *real, struct err *err)
+{
+	int version = 0, r = 0;
+
+	if (!c->private_dir) {
+		connection_close(c);
+		r = copy_open(c, real, &version, err);
+	}
+	if (r >= 0) {
+		c->mode = CATALOG_READ_WRITE; /* the copy is ours */
+		r = schema_upgrade(c, schema_steps, CATALOG_SCHEMA_VERSION, err);
+		c->mode = CATALOG_READ_ONLY;
+	}
+	return r < 0 ? err_prefix(err, "catalog '%s': private copy", c->path) : 0;
 }

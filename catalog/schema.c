@@ -12,12 +12,16 @@
  * meta		One row.  uuid: of the repository.  generation: raised by every reservation of a
  *		publish sequence and by every prune.  next_pack, next_segment, next_sequence: the
  *		next number to hand out; they never go back.  condemn_gen: generation at which the
- *		condemned slots were condemned; 0: nothing is condemned.
+ *		condemned slots were condemned; 0: nothing is condemned.  state_locator, state_id:
+ *		the newest state object (0, NULL: none yet).  audit_number, audit_mac: the end of
+ *		the audit log before its first row here (0, NULL: it begins here), which a rebuild
+ *		found in the state object.  rebuilt: 1 after a rebuild that nobody accepted yet.
  * lease	One row for each session at work; a token that is not here changes nothing.
  *		token: AUTOINCREMENT, so never used twice.  kind: 1 ingest, 2 reader,
  *		3 maintenance (at most one).  gen: generation when it was taken.  lock_name: its
  *		file in locks/, on which the owner holds flock(2); alive or dead is told by that
- *		alone.  name: NAME being backed up, "" else; at most one ingest lease a NAME.
+ *		alone.  name: NAME being backed up, "" else; at most one ingest lease a NAME, and
+ *		one with "", which stores the state object.
  *		host, pid, boot_id, start_ticks, since: for messages.  reserved_*: name, second and
  *		sequence of the point that is about to be published, all three or none.
  * pin		A reader's hold on a point: prune keeps a pinned point, forgotten or not.
@@ -27,19 +31,32 @@
  *		file, 0 while writing.  gone: slots that no new session may use; holds all of
  *		condemned (may still be taken back) and doomed (for ever), and what was dropped
  *		from the file.  damaged: slots that failed their check; misses for dedup.
+ *		published: 1 if its session published a point, so that what it holds was wanted
+ *		once (also after a rebuild, which cannot know).  verified: when all its records
+ *		were last read and good, 0: never.
  * segment	Chunk index segments.  state: 1 writing (under token), 2 listed: may be read.
  *		records: entries, 0 while writing.
  * point	Restore points.  The row is a cache of the manifest, which counts.  num: internal.
  *		state: 1 complete, 2 forgotten, 3 expired (not readable, the row goes at the end of
- *		the prune).  manifest_locator, manifest_id: where the manifest is.  name to program:
+ *		the prune).  forgotten, until: when it was forgotten and the second up to which it
+ *		can come back, 0 of a complete point.  Name and time belong to it until it is
+ *		expired.  manifest_locator, manifest_id: where the manifest is.  name to program:
  *		fields of the manifest; time_text: the time as RFC 3339 text, for lookups by a
  *		shortened time; parent: point id or NULL.  verified_kind: 0 none, 1 structure,
  *		2 data, 3 boot, with the time and the share (0 to 1) of the last verification;
  *		damaged: 1 if one found damage since the last clean one.
  * disk		Disks of a point in the manifest's order (ord from 0).
  * label	Labels of a point in the manifest's order.
+ * hold		Complete points that no rule forgets.  reason: text.  since, until: times; until 0:
+ *		without end.
+ * tomb		Expired points whose row is gone but whose manifest still lies in a pack (doomed):
+ *		a rebuild that finds it must not bring the point back.  Goes when that slot is
+ *		dropped.
+ * audit	A row for each command that changed the repository, numbered without a gap; mac is
+ *		over the row before and this one (livepoint-repository(5)).
  *
- * What cannot be rebuilt from the packs: verification results, damaged bits, forgotten states.
+ * What cannot be rebuilt from the packs: verification results, the audit log; holds and forgotten
+ * points newer than the newest state object; which packs were published.
  */
 #include "catalog/internal.h"
 
@@ -158,8 +175,56 @@ static const char schema_1[] =
 	") STRICT, WITHOUT ROWID;"
 	"CREATE INDEX pin_token ON pin (token);";
 
+/* Nothing was ever forgotten in version 1: a session that published is one whose pack holds a manifest. */
+static const char schema_2[] =
+	"ALTER TABLE meta ADD COLUMN state_locator INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE meta ADD COLUMN state_id BLOB"
+	" CHECK (state_id IS NULL OR length(state_id) = 32);"
+	"ALTER TABLE meta ADD COLUMN audit_number INTEGER NOT NULL DEFAULT 0"
+	" CHECK (audit_number >= 0);"
+	"ALTER TABLE meta ADD COLUMN audit_mac BLOB"
+	" CHECK (audit_mac IS NULL OR length(audit_mac) = 32);"
+	"ALTER TABLE meta ADD COLUMN rebuilt INTEGER NOT NULL DEFAULT 0 CHECK (rebuilt IN (0, 1));"
+
+	"ALTER TABLE pack ADD COLUMN published INTEGER NOT NULL DEFAULT 0"
+	" CHECK (published IN (0, 1));"
+	"ALTER TABLE pack ADD COLUMN verified INTEGER NOT NULL DEFAULT 0 CHECK (verified >= 0);"
+	"CREATE INDEX pack_unpublished ON pack (token) WHERE state = 2 AND published = 0;"
+	"UPDATE pack SET published = 1 WHERE state = 2 AND token IN (SELECT token FROM pack"
+	" WHERE number IN (SELECT (manifest_locator >> 24) & 1099511627775 FROM point));"
+
+	"ALTER TABLE point ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE point ADD COLUMN until INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX point_going ON point (state) WHERE state <> 1;"
+
+	"CREATE TABLE hold ("
+	" point INTEGER PRIMARY KEY REFERENCES point (num) ON DELETE CASCADE,"
+	" reason TEXT NOT NULL,"
+	" since INTEGER NOT NULL,"
+	" until INTEGER NOT NULL"
+	") STRICT;"
+
+	"CREATE TABLE tomb ("
+	" id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),"
+	" manifest_locator INTEGER NOT NULL,"
+	" forgotten INTEGER NOT NULL,"
+	" until INTEGER NOT NULL"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE INDEX tomb_locator ON tomb (manifest_locator);"
+
+	"CREATE TABLE audit ("
+	" number INTEGER PRIMARY KEY CHECK (number > 0),"
+	" time INTEGER NOT NULL,"
+	" command TEXT NOT NULL,"
+	" subject TEXT NOT NULL,"
+	" detail TEXT NOT NULL,"
+	" actor TEXT NOT NULL,"
+	" mac BLOB NOT NULL CHECK (length(mac) = 32)"
+	") STRICT;";
+
 const struct schema_step schema_steps[CATALOG_SCHEMA_VERSION] = {
 	{ schema_1 },
+	{ schema_2 },
 };
 
 static int set_version(struct catalog *c, int version, struct err *err)

@@ -196,8 +196,8 @@ static int done_segment(struct catalog *c, uint64_t token, uint64_t number, uint
 	return r;
 }
 
-static int session_done_apply(struct catalog *c, uint64_t token, const struct session_done *done,
-			      struct err *err)
+int session_done_apply(struct catalog *c, uint64_t token, const struct session_done *done,
+		       struct err *err)
 {
 	cleanup_stmt sqlite3_stmt *update = NULL, *again = NULL;
 	size_t i;
@@ -381,7 +381,7 @@ static int reserved_check(struct catalog *c, uint64_t token, const struct manife
 int catalog_publish(struct catalog *c, uint64_t token, const struct session_done *done,
 		    const struct slot_bits *reused, size_t nreused, const uint8_t id[POINT_ID_LEN],
 		    const struct object_ref *manifest_ref, const struct manifest *m,
-		    struct err *err)
+		    struct audit *audit, struct err *err)
 {
 	cleanup_txn struct txn t = TXN_INIT;
 	uint64_t gen = 0;
@@ -401,7 +401,14 @@ int catalog_publish(struct catalog *c, uint64_t token, const struct session_done
 	if (r >= 0)
 		r = reused_check(c, gen, reused, nreused, err);
 	if (r >= 0)
-		r = point_insert(c, id, manifest_ref, m, err);
+		r = sql_run(c, err,
+			    "UPDATE pack SET published = 1"
+			    " WHERE token = ? AND state = 2 AND published = 0",
+			    "u", token);
+	if (r >= 0)
+		r = point_insert(c, id, POINT_COMPLETE, manifest_ref, m, err);
+	if (r >= 0)
+		r = audit_put(c, audit, err);
 	if (r >= 0)
 		r = sql_run(c, err, "DELETE FROM lease WHERE token = ?", "u", token);
 	if (r >= 0)

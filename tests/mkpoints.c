@@ -196,7 +196,7 @@ static int publish(struct maker *k, unsigned n, const struct pack_done *packs, s
 		struct session_done done = { .packs = packs, .npacks = slot ? 0 : npacks };
 		char text[POINT_TEXT_MAX];
 		int r = catalog_publish(k->catalog, k->leases[slot].token, &done, NULL, 0,
-					k->refs[slot].id, &k->refs[slot], &k->m[slot], err);
+					k->refs[slot].id, &k->refs[slot], &k->m[slot], NULL, err);
 
 		if (r < 0)
 			return r;

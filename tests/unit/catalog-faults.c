@@ -103,7 +103,7 @@ static int step_publish(struct fixture *f)
 	uint8_t id[POINT_ID_LEN];
 
 	help_id(id, 2);
-	return catalog_publish(f->c, INGEST, &done, NULL, 0, id, &ref, &m, &f->err);
+	return catalog_publish(f->c, INGEST, &done, NULL, 0, id, &ref, &m, NULL, &f->err);
 }
 static int step_writing(struct fixture *f)
 {
@@ -185,9 +185,9 @@ static void prepare(struct job *j)
 /* All rows as text. */
 static void dump(struct fixture *f, struct buf *out)
 {
-	static const char *const tables[] = { "meta", "lease",	 "pin",
-					      "pack", "segment", "point",
-					      "disk", "label",	 "sqlite_sequence" };
+	static const char *const tables[] = { "meta",	 "lease", "pin",   "pack",
+					      "segment", "point", "disk",  "label",
+					      "hold",	 "tomb",  "audit", "sqlite_sequence" };
 	size_t i;
 	int col, r;
 

@@ -179,7 +179,7 @@ HELP int help_publish(struct fixture *f, uint64_t token, const char *name, int64
 	memset(ref.id, 0xcd, ID_LEN);
 	help_id(id, n);
 	m = help_manifest(name, *time, sequence, generation, locator_pack(ref.locator));
-	return catalog_publish(f->c, token, done, reused, nreused, id, &ref, &m, &f->err);
+	return catalog_publish(f->c, token, done, reused, nreused, id, &ref, &m, NULL, &f->err);
 }
 
 /* A whole backup with one pack of 10 slots; returns the pack's number. */

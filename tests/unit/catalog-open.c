@@ -100,7 +100,7 @@ static void test_identity(void **state)
 		const char *sql;
 		int code;
 	} rows[] = {
-		{ "PRAGMA user_version = 2", ERR_NO_REPO },
+		{ "PRAGMA user_version = 3", ERR_NO_REPO },
 		{ "PRAGMA user_version = 0", ERR_DAMAGED },
 		{ "PRAGMA user_version = -1", ERR_DAMAGED },
 		{ "PRAGMA user_version = 1; PRAGMA application_id = 7", ERR_DAMAGED },
@@ -147,6 +147,7 @@ static void test_upgrade(void **state)
 {
 	static const struct schema_step steps[] = {
 		{ "this is never run" },
+		{ "nor this" },
 		{ "CREATE TABLE extra (x INTEGER) STRICT; INSERT INTO extra VALUES (7)" },
 		{ "UPDATE extra SET x = x + 1" },
 	};
@@ -154,20 +155,21 @@ static void test_upgrade(void **state)
 		steps[0],
 		steps[1],
 		steps[2],
+		steps[3],
 		{ "UPDATE extra SET x = 99; SELECT * FROM missing" },
 	};
 	struct fixture *f = *state;
 
 	help_backup(f, "a", 5, 1);
-	assert_ok(f, schema_upgrade(f->c, steps, 1, &f->err)); /* nothing to do */
-	assert_ok(f, schema_upgrade(f->c, steps, 3, &f->err));
-	assert_int_equal(help_number(f, "PRAGMA user_version"), 3);
+	assert_ok(f, schema_upgrade(f->c, steps, 2, &f->err)); /* nothing to do */
+	assert_ok(f, schema_upgrade(f->c, steps, 4, &f->err));
+	assert_int_equal(help_number(f, "PRAGMA user_version"), 4);
 	assert_int_equal(help_number(f, "SELECT x FROM extra"), 8);
-	assert_ok(f, schema_upgrade(f->c, steps, 3, &f->err)); /* once is enough */
+	assert_ok(f, schema_upgrade(f->c, steps, 4, &f->err)); /* once is enough */
 	assert_int_equal(help_number(f, "SELECT x FROM extra"), 8);
-	assert_true(schema_upgrade(f->c, bad, 4, &f->err) < 0);
-	assert_non_null(strstr(f->err.text, "schema 3 to 4"));
-	assert_int_equal(help_number(f, "PRAGMA user_version"), 3); /* all of a step or nothing */
+	assert_true(schema_upgrade(f->c, bad, 5, &f->err) < 0);
+	assert_non_null(strstr(f->err.text, "schema 4 to 5"));
+	assert_int_equal(help_number(f, "PRAGMA user_version"), 4); /* all of a step or nothing */
 	assert_int_equal(help_number(f, "SELECT x FROM extra"), 8);
 	assert_int_equal(help_number(f, "SELECT count(*) FROM point"), 1);
 }
@@ -213,7 +215,7 @@ static void killed_writer(struct fixture *f)
 	CHECK(f, catalog_reserve(f->c, token, "web1", &time, &seq, &gen, &f->err) == 0);
 	m = help_manifest("web1", time, seq, gen, 0);
 	m.ndisks = 0;
-	CHECK(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err) == 0);
+	CHECK(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err) == 0);
 }
 
 /* A closed catalog of nobody's, readable by all. */

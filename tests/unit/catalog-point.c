@@ -37,7 +37,7 @@ static void test_round_trip(void **state)
 	m.has_parent = true;
 	memset(m.parent, 0x77, POINT_ID_LEN);
 	m.kind = POINT_INCREMENTAL;
-	assert_ok(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err));
+	assert_ok(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err));
 	assert_ok(f, catalog_point_by_id(f->c, id, &row, &f->err));
 	assert_memory_equal(row.id, id, POINT_ID_LEN);
 	assert_true(row.manifest_ref.locator == ref.locator);

@@ -185,7 +185,7 @@ static void test_fenced(void **state)
 	assert_code(f, catalog_checkpoint(f->c, token, &done, &f->err), ERR_FENCED);
 	assert_code(f, catalog_reserve(f->c, token, "web1", &time, &seq, &gen, &f->err),
 		    ERR_FENCED);
-	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err),
+	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
 		    ERR_FENCED);
 	assert_code(f, catalog_segments_swap(f->c, token, done.segment, 1, NULL, 0, &f->err),
 		    ERR_FENCED);
@@ -268,27 +268,28 @@ static void test_publish_refuses(void **state)
 	int64_t time = 50;
 
 	m = help_manifest("web1", time, 1, 1, 1);
-	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err),
+	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
 		    ERR_INTERNAL);
 	assert_ok(f, catalog_reserve(f->c, token, "web1", &time, &seq, &gen, &f->err));
 	m = help_manifest("web1", time + 1, seq, gen, 1);
-	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err),
+	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
 		    ERR_INTERNAL);
 	m = help_manifest("web2", time, seq, gen, 1);
-	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err),
+	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
 		    ERR_INTERNAL);
 	m = help_manifest("web1", time, seq, gen, 1);
 	m.uuid[0] ^= 1;
-	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err),
+	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
 		    ERR_INTERNAL);
 	m.uuid[0] ^= 1;
 	assert_ok(f, catalog_lease_begin(f->c, &reader, &f->err));
-	assert_code(f, catalog_publish(f->c, reader.token, &done, NULL, 0, id, &ref, &m, &f->err),
-		    ERR_INTERNAL);
+	assert_code(
+		f, catalog_publish(f->c, reader.token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
+		ERR_INTERNAL);
 	assert_int_equal(help_number(f, "SELECT count(*) FROM point"), 0);
-	assert_ok(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err));
+	assert_ok(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err));
 	assert_int_equal(help_number(f, "SELECT count(*) FROM lease WHERE kind = 1"), 0);
-	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, &f->err),
+	assert_code(f, catalog_publish(f->c, token, &done, NULL, 0, id, &ref, &m, NULL, &f->err),
 		    ERR_FENCED);
 }
 

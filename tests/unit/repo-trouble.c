@@ -108,7 +108,7 @@ static void forge_end(struct forger *f, struct manifest *m, uint8_t id[POINT_ID_
 	pack = (struct pack_done){ .number = 1,
 				   .slots = store_writer_slots(f->writer),
 				   .bytes = store_writer_bytes(f->writer) };
-	ok(catalog_publish(f->catalog, f->token, &done, NULL, 0, ref.id, &ref, m, &err));
+	ok(catalog_publish(f->catalog, f->token, &done, NULL, 0, ref.id, &ref, m, NULL, &err));
 	memcpy(id, ref.id, POINT_ID_LEN);
 	store_writer_free(f->writer);
 	ok(store_stage_end(f->stage, &err));
