@@ -141,6 +141,15 @@ struct slot_set {
 	size_t cap, count;
 };
 int slot_set_add(struct slot_set *s, uint64_t locator, struct err *err);
+/* The same; 1 if it is new there, 0 if it was there already. */
+int slot_set_visit(struct slot_set *s, uint64_t locator, struct err *err);
+bool slot_set_has(const struct slot_set *s, uint64_t locator);
+/* Room for the slots of a pack, none of them set yet. */
+int slot_set_reserve(struct slot_set *s, uint64_t pack, uint32_t slots, struct err *err);
+/* Sets consecutive slots, as far as there is room for them already: without room for the pack nothing happens. */
+void slot_set_fill(struct slot_set *s, uint64_t locator, uint32_t count);
+/* NULL: no slot of the pack, and no room.  Borrowed until the next add or reserve. */
+const struct slot_bits *slot_set_find(const struct slot_set *s, uint64_t pack);
 /* Moves all to the front; the set is good for nothing else afterwards. */
 size_t slot_set_compact(struct slot_set *s);
 void slot_set_release(struct slot_set *s);

@@ -125,7 +125,7 @@ static int set_grow(struct slot_set *s, struct err *err)
 
 	fresh.packs = mem_alloc_array(fresh.cap, sizeof(*fresh.packs));
 	if (!fresh.packs)
-		return err_nomem(err, "set of reused slots");
+		return err_nomem(err, "set of slots");
 	for (size_t i = 0; i < s->cap; i++)
 		if (s->packs[i].pack)
 			*set_at(&fresh, s->packs[i].pack) = s->packs[i];
@@ -135,28 +135,89 @@ static int set_grow(struct slot_set *s, struct err *err)
 	return 0;
 }
 
-int slot_set_add(struct slot_set *s, uint64_t locator, struct err *err)
+/* The pack's bits, with room for `bytes` of them. */
+static struct slot_bits *set_room(struct slot_set *s, uint64_t pack, uint32_t bytes,
+				  struct err *err)
 {
-	uint32_t slot = locator_slot(locator), need = slot / 8 + 1;
 	struct slot_bits *b;
 
 	if (s->count * 2 >= s->cap && set_grow(s, err) < 0)
-		return ERR_NOMEM;
-	b = set_at(s, locator_pack(locator));
-	if (b->nbytes < need) {
-		uint32_t n = (uint32_t)round_up_u64(need, 64);
+		return NULL;
+	b = set_at(s, pack);
+	if (b->nbytes < bytes) {
+		uint32_t n = (uint32_t)round_up_u64(bytes, 64);
 		uint8_t *bits = mem_realloc_array(b->bits, n, 1);
 
-		if (!bits)
-			return err_nomem(err, "set of reused slots");
+		if (!bits) {
+			err_nomem(err, "set of slots");
+			return NULL;
+		}
 		memset(bits + b->nbytes, 0, n - b->nbytes);
 		b->bits = bits;
 		b->nbytes = n;
 	}
 	s->count += !b->pack;
-	b->pack = locator_pack(locator);
-	b->bits[slot / 8] |= (uint8_t)(1u << (slot % 8));
-	return 0;
+	b->pack = pack;
+	return b;
+}
+
+int slot_set_visit(struct slot_set *s, uint64_t locator, struct err *err)
+{
+	uint32_t slot = locator_slot(locator);
+	struct slot_bits *b = set_room(s, locator_pack(locator), slot / 8 + 1, err);
+	uint8_t bit = (uint8_t)(1u << (slot % 8));
+	bool there;
+
+	if (!b)
+		return ERR_NOMEM;
+	there = b->bits[slot / 8] & bit;
+	b->bits[slot / 8] |= bit;
+	return !there;
+}
+
+int slot_set_add(struct slot_set *s, uint64_t locator, struct err *err)
+{
+	int r = slot_set_visit(s, locator, err);
+
+	return r < 0 ? r : 0;
+}
+
+int slot_set_reserve(struct slot_set *s, uint64_t pack, uint32_t slots, struct err *err)
+{
+	return set_room(s, pack, MAX((uint32_t)div_round_up(slots, 8), 1u), err) ? 0 : ERR_NOMEM;
+}
+
+const struct slot_bits *slot_set_find(const struct slot_set *s, uint64_t pack)
+{
+	const struct slot_bits *b = s->cap ? set_at(s, pack) : NULL;
+
+	return b && b->pack ? b : NULL;
+}
+
+bool slot_set_has(const struct slot_set *s, uint64_t locator)
+{
+	const struct slot_bits *b = slot_set_find(s, locator_pack(locator));
+	uint32_t slot = locator_slot(locator);
+
+	return b && slot / 8 < b->nbytes && (b->bits[slot / 8] >> (slot % 8) & 1);
+}
+
+void slot_set_fill(struct slot_set *s, uint64_t locator, uint32_t count)
+{
+	struct slot_bits *b = s->cap ? set_at(s, locator_pack(locator)) : NULL;
+	uint64_t at = locator_slot(locator), end;
+
+	if (!b || !b->pack)
+		return;
+	end = MIN(at + count, (uint64_t)b->nbytes * 8);
+	for (; at < end && at % 8; at++)
+		b->bits[at / 8] |= (uint8_t)(1u << (at % 8));
+	if (at + 8 <= end) {
+		memset(b->bits + at / 8, 0xff, (size_t)((end - at) / 8));
+		at += (end - at) / 8 * 8;
+	}
+	for (; at < end; at++)
+		b->bits[at / 8] |= (uint8_t)(1u << (at % 8));
 }
 
 size_t slot_set_compact(struct slot_set *s)
