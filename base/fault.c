@@ -71,7 +71,7 @@ static bool fault_parse_action(struct fault_spec *spec, const char *text)
 		{ "kill", FAULT_KILL, 0 },	    { "stop", FAULT_STOP, 0 },
 		{ "eio", FAULT_FAIL, EIO },	    { "enospc", FAULT_FAIL, ENOSPC },
 		{ "erofs", FAULT_FAIL, EROFS },	    { "short", FAULT_FAIL, FAULT_SHORT },
-		{ "skip", FAULT_FAIL, FAULT_SKIP },
+		{ "skip", FAULT_FAIL, FAULT_SKIP }, { "eperm", FAULT_FAIL, EPERM },
 	};
 	size_t i;
 

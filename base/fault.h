@@ -7,7 +7,7 @@
  *
  *	LIVEPOINT_FAULT=NAME:N:ACTION[,NAME:N:ACTION...]	the N-th hit (from 1) of NAME (or of any: "*");
  *		N as "N+" means this and every later hit.
- *		ACTION: kill (SIGKILL to itself), stop (SIGSTOP), eio, enospc, erofs, short (a write writes half, then ENOSPC),
+ *		ACTION: kill (SIGKILL to itself), stop (SIGSTOP), eio, enospc, erofs, eperm, short (a write writes half, then ENOSPC),
  *		skip (a sync says 0 and does nothing: the planted bug that a power-loss test must find; elsewhere EINVAL)
  *	LIVEPOINT_FAULT_LOG=FILE	appends "NAME\n" for each hit (for loops that then try each one)
  *

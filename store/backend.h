@@ -36,6 +36,15 @@ struct backend_ops {
 	/* Never replaces: ERR_EXISTS. */
 	int (*publish)(struct backend *b, uint64_t token, const char *name, enum backend_kind kind,
 		       uint64_t number, struct err *err);
+	/* Puts a staged file in the place of one that must be there (ERR_NOT_FOUND), in one step; ERR_FENCED when the staged
+	 * one is gone. */
+	int (*replace)(struct backend *b, uint64_t token, const char *name, enum backend_kind kind,
+		       uint64_t number, struct err *err);
+	/* Removes a staged file; missing is fine. */
+	int (*stage_drop)(struct backend *b, uint64_t token, const char *name, struct err *err);
+	/* Moves a file to quarantine/NAME, durably; ERR_EXISTS: the name is taken, ERR_NOT_FOUND: no such file. */
+	int (*quarantine)(struct backend *b, enum backend_kind kind, uint64_t number,
+			  const char *name, struct err *err);
 	/* Makes what was published to the same folder as `number` durable. */
 	int (*folder_sync)(struct backend *b, enum backend_kind kind, uint64_t number,
 			   struct err *err);

@@ -2,7 +2,8 @@
 /*
  * The directory backend: packs/ab/NUMBER.pack, index/NUMBER.seg, staging/TOKEN/NAME.
  *
- * 1. A published file got there by renameat2(RENAME_NOREPLACE) and is never written again.
+ * 1. A published file got there by renameat2(RENAME_NOREPLACE), or by rename(2) over the one that it replaces, and is
+ *    never written again.
  * 2. The folder of a pack is made on demand, and packs/ is synced before the folder's first use.
  */
 #include <errno.h>
@@ -136,6 +137,36 @@ static int dir_publish(struct backend *b, uint64_t token, const char *name, enum
 	return r;
 }
 
+static int dir_replace(struct backend *b, uint64_t token, const char *name, enum backend_kind kind,
+		       uint64_t number, struct err *err)
+{
+	cleanup_free char *from = stage_path(b, token, name);
+	cleanup_free char *to = live_path(b, kind, number);
+	int r;
+
+	if (!from || !to)
+		return err_nomem(err, "path of a file");
+	if (access(to, F_OK) < 0)
+		return err_set_errno(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno,
+				     "'%s' cannot be replaced", to);
+	r = file_rename_over(from, to, "store.rewrite.rename", err);
+	if (r == ERR_NOT_FOUND)
+		return err_set(err, ERR_FENCED, "'%s' is gone: the session was ended from outside",
+			       from);
+	return r;
+}
+
+static int dir_stage_drop(struct backend *b, uint64_t token, const char *name, struct err *err)
+{
+	cleanup_free char *path = stage_path(b, token, name);
+	int r;
+
+	if (!path)
+		return err_nomem(err, "path of a staged file");
+	r = file_unlink(path, "store.stage.drop", err);
+	return r < 0 ? r : 0;
+}
+
 static int dir_folder_sync(struct backend *b, enum backend_kind kind, uint64_t number,
 			   struct err *err)
 {
@@ -195,6 +226,29 @@ static int dir_remove(struct backend *b, enum backend_kind kind, uint64_t number
 		return err_nomem(err, "path of a file");
 	return file_unlink(
 		path, kind == BACKEND_PACK ? "store.pack.remove" : "store.segment.remove", err);
+}
+
+/* First the new name is durable, then the old one goes: a power cut leaves the file under one of them at least. */
+static int dir_quarantine(struct backend *b, enum backend_kind kind, uint64_t number,
+			  const char *name, struct err *err)
+{
+	cleanup_free char *folder = str_printf("%s/quarantine", b->path);
+	cleanup_free char *to = str_printf("%s/quarantine/%s", b->path, name);
+	cleanup_free char *from = live_path(b, kind, number);
+	cleanup_free char *from_folder = folder_path(b, kind, number);
+	int r;
+
+	if (!folder || !to || !from || !from_folder)
+		return err_nomem(err, "path of a file");
+	r = dir_make(folder, 0700, "store.quarantine.make", err);
+	/* Also when it was there: who made it may have been killed before this. */
+	if (r >= 0)
+		r = dir_sync(b->path, "store.quarantine.parent-sync", err);
+	if (r >= 0)
+		r = file_rename_new(from, to, "store.quarantine.rename", err);
+	if (r == 0)
+		r = dir_sync(folder, "store.quarantine.sync", err);
+	return r < 0 ? r : dir_sync(from_folder, "store.quarantine.from-sync", err);
 }
 
 struct each {
@@ -276,6 +330,9 @@ static const struct backend_ops dir_ops = {
 	.write = dir_write,
 	.sync = dir_datasync,
 	.publish = dir_publish,
+	.replace = dir_replace,
+	.stage_drop = dir_stage_drop,
+	.quarantine = dir_quarantine,
 	.folder_sync = dir_folder_sync,
 	.open = dir_open,
 	.read = dir_read,

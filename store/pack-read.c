@@ -159,13 +159,27 @@ static int check_header(struct store_pack *p, struct err *err)
 			       p->header.number);
 	if (memcmp(p->header.uuid, p->store->uuid, UUID_LEN) != 0)
 		return err_set(err, ERR_DAMAGED, "belongs to another repository");
-	if (memcmp(p->header.instance, p->trailer.instance, sizeof(p->header.instance)) != 0)
-		return err_set(err, ERR_DAMAGED, "header and trailer are of different instances");
 	/* A store without the key (suite 0 of an encrypted repository) may look at footers, not at records. */
 	if (suite->keyed && p->header.suite != suite->number)
 		return err_set(err, ERR_DAMAGED, "cipher suite %u, the repository has %u",
 			       p->header.suite, suite->number);
 	return 0;
+}
+
+static int check_instance(const struct store_pack *p, struct err *err)
+{
+	if (memcmp(p->header.instance, p->trailer.instance, sizeof(p->header.instance)) != 0)
+		return err_set(err, ERR_DAMAGED, "header and trailer are of different instances");
+	return 0;
+}
+
+/* Without the repository's key only the footer can be used. */
+static int make_key(struct store_pack *p, struct err *err)
+{
+	if (p->header.suite != codec_keys_suite(p->store->keys)->number)
+		return 0;
+	return codec_pack_key_new(p->store->keys, p->header.salt, p->header.epoch, p->number,
+				  &p->key, err);
 }
 
 static int pack_load(struct store_pack *p, struct err *err)
@@ -201,12 +215,27 @@ static int pack_load(struct store_pack *p, struct err *err)
 	if (r == 0)
 		r = check_header(p, err);
 	if (r == 0)
+		r = check_instance(p, err);
+	if (r == 0)
 		r = load_footer(p, tail, tail_len, err);
-	/* Without the repository's key only the footer can be used. */
-	if (r == 0 && p->header.suite == codec_keys_suite(p->store->keys)->number)
-		r = codec_pack_key_new(p->store->keys, p->header.salt, p->header.epoch, p->number,
-				       &p->key, err);
-	return r;
+	return r < 0 ? r : make_key(p, err);
+}
+
+static int header_load(struct store_pack *p, struct err *err)
+{
+	struct backend *b = p->store->backend;
+	uint8_t header[PACK_HEADER_LEN];
+	int r = b->ops->open(b, BACKEND_PACK, p->number, &p->file, err);
+
+	if (r == 0)
+		r = b->ops->size(&p->file, &p->size, err);
+	if (r == 0)
+		r = b->ops->read(&p->file, header, sizeof(header), 0, err);
+	if (r == 0)
+		r = pack_header_decode(header, &p->header, err);
+	if (r == 0)
+		r = check_header(p, err);
+	return r < 0 ? r : make_key(p, err);
 }
 
 /* A cached pack, counted; NULL: the caller has become its loader (*mine, counted, marked loading). */
@@ -305,6 +334,56 @@ void store_pack_put(struct store_pack *p)
 	destroy = !p->refs && !p->cached;
 	pthread_mutex_unlock(&s->lock);
 	if (destroy)
+		pack_destroy(p);
+}
+
+static int load_alone(struct store *s, uint64_t number,
+		      int (*load)(struct store_pack *p, struct err *err), struct store_pack **out,
+		      struct err *err)
+{
+	struct store_pack *p = mem_alloc(sizeof(*p));
+	int r;
+
+	if (!p)
+		return err_nomem(err, "pack");
+	p->store = s;
+	p->number = number;
+	p->refs = 1;
+	r = load(p, err);
+	if (r < 0) {
+		pack_destroy(p);
+		err_object(err, "pack %012" PRIx64, number);
+		return err_prefix(err, "pack %012" PRIx64, number), r;
+	}
+	*out = p;
+	return 0;
+}
+
+int store_pack_load(struct store *s, uint64_t number, struct store_pack **out, struct err *err)
+{
+	return load_alone(s, number, pack_load, out, err);
+}
+
+int store_pack_load_header(struct store *s, uint64_t number, struct store_pack **out,
+			   struct err *err)
+{
+	return load_alone(s, number, header_load, out, err);
+}
+
+void store_pack_forget(struct store *s, uint64_t number)
+{
+	struct store_pack *p;
+
+	pthread_mutex_lock(&s->lock);
+	/* One that is being loaded may have the old file. */
+	while ((p = find_locked(s, number)) && p->loading)
+		pthread_cond_wait(&s->loaded, &s->lock);
+	if (p)
+		uncache_locked(s, p);
+	if (p && p->refs)
+		p = NULL; /* the last put destroys it */
+	pthread_mutex_unlock(&s->lock);
+	if (p)
 		pack_destroy(p);
 }
 

@@ -5,6 +5,7 @@
  * 1. Sealing happens here, in the order of appends: slot numbers and the pack's subkey are known only now.
  * 2. A writer that failed is in error until it is freed; its file is thrown away whole with the stage, number and
  *    salt are never used again.
+ *    (A pack that is rewritten keeps both: store/pack-rewrite.c.)
  * 3. finish() proves by decoding and hashing every record of the file that what will be published can be read. It
  *    finds faults of memory, CPU and codec; it reads the page cache and says nothing about the disk.
  */
@@ -18,22 +19,6 @@
 #define WRITE_FLUSH (1u << 20) /* bytes buffered before a write */
 #define READBACK_WINDOW (1u << 20)
 
-enum writer_state { WRITER_OPEN, WRITER_FINISHED, WRITER_PUBLISHED, WRITER_ERROR };
-
-struct store_writer {
-	struct store *store;
-	struct store_stage *stage; /* only for publishing: a writer may be freed after its stage */
-	struct backend_file file;
-	char name[32]; /* in the staging folder */
-	enum writer_state state;
-	struct pack_header header;
-	struct codec_pack_key *key;
-	struct buf pending; /* bytes not yet written */
-	uint64_t written; /* bytes of the file before pending */
-	struct footer_entry *entries;
-	uint32_t count, cap;
-};
-
 static const struct backend_ops *ops_of(const struct store_writer *w)
 {
 	return w->store->backend->ops;
@@ -45,8 +30,13 @@ static int fail(struct store_writer *w, int r)
 	return r;
 }
 
-int store_writer_new(struct store_stage *st, uint64_t number, enum pack_kind kind,
-		     struct store_writer **out, struct err *err)
+void store_staged_name(uint64_t number, char name[32])
+{
+	snprintf(name, 32, "%012" PRIx64 ".pack", number);
+}
+
+int store_writer_open(struct store_stage *st, const struct pack_header *h,
+		      struct store_writer **out, struct err *err)
 {
 	struct store *s = st->store;
 	cleanup_ptr(store_writer) w = mem_alloc(sizeof(*w));
@@ -57,16 +47,11 @@ int store_writer_new(struct store_stage *st, uint64_t number, enum pack_kind kin
 		return err_nomem(err, "pack writer");
 	w->store = s;
 	w->stage = st;
-	snprintf(w->name, sizeof(w->name), "%012" PRIx64 ".pack", number);
-	w->header.suite = codec_keys_suite(s->keys)->number;
-	w->header.kind = kind;
-	w->header.number = number;
-	memcpy(w->header.uuid, s->uuid, UUID_LEN);
-	random_bytes(w->header.instance, sizeof(w->header.instance));
-	w->header.epoch = codec_keys_epoch(s->keys);
-	if (codec_keys_suite(s->keys)->keyed)
-		random_bytes(w->header.salt, SALT_LEN);
-	r = codec_pack_key_new(s->keys, w->header.salt, w->header.epoch, number, &w->key, err);
+	w->header = *h;
+	w->write_point = "store.pack.write";
+	w->sync_point = "store.pack.sync";
+	store_staged_name(h->number, w->name);
+	r = codec_pack_key_new(s->keys, h->salt, h->epoch, h->number, &w->key, err);
 	if (r < 0)
 		return r;
 	r = s->backend->ops->stage_create(s->backend, st->token, w->name, &w->file, err);
@@ -78,6 +63,22 @@ int store_writer_new(struct store_stage *st, uint64_t number, enum pack_kind kin
 		return err_nomem(err, "pack writer");
 	*out = steal_ptr(w);
 	return 0;
+}
+
+int store_writer_new(struct store_stage *st, uint64_t number, enum pack_kind kind,
+		     struct store_writer **out, struct err *err)
+{
+	struct store *s = st->store;
+	struct pack_header h = { .suite = codec_keys_suite(s->keys)->number,
+				 .kind = kind,
+				 .number = number,
+				 .epoch = codec_keys_epoch(s->keys) };
+
+	memcpy(h.uuid, s->uuid, UUID_LEN);
+	random_bytes(h.instance, sizeof(h.instance));
+	if (codec_keys_suite(s->keys)->keyed)
+		random_bytes(h.salt, SALT_LEN);
+	return store_writer_open(st, &h, out, err);
 }
 
 void store_writer_free(struct store_writer *w)
@@ -98,8 +99,8 @@ static int flush_pending(struct store_writer *w, struct err *err)
 
 	if (w->pending.failed)
 		return fail(w, err_nomem(err, "pack writer"));
-	r = ops_of(w)->write(&w->file, w->pending.data, w->pending.len, w->written,
-			     "store.pack.write", err);
+	r = ops_of(w)->write(&w->file, w->pending.data, w->pending.len, w->written, w->write_point,
+			     err);
 	if (r < 0)
 		return fail(w, r);
 	w->written += w->pending.len;
@@ -107,7 +108,8 @@ static int flush_pending(struct store_writer *w, struct err *err)
 	return 0;
 }
 
-static int add_entry(struct store_writer *w, const struct record_header *h, struct err *err)
+/* Of a record that begins where the file ends now. */
+static int add_entry(struct store_writer *w, const struct footer_entry *entry, struct err *err)
 {
 	struct footer_entry *e;
 
@@ -121,47 +123,83 @@ static int add_entry(struct store_writer *w, const struct record_header *h, stru
 		w->cap = cap;
 	}
 	e = &w->entries[w->count++];
-	e->slot = h->slot;
+	*e = *entry;
 	e->offset = (uint32_t)store_writer_bytes(w);
-	e->stored_len = h->stored_len;
-	e->plain_len = h->plain_len;
-	e->type = h->type;
-	e->codec = h->codec;
-	memcpy(e->id, h->id, ID_LEN);
+	w->slots = MAX(w->slots, e->slot + 1);
 	return 0;
 }
 
-int store_writer_append(struct store_writer *w, struct codec_ctx *ctx, const struct store_append *a,
-			uint64_t *locator, struct err *err)
+int store_writer_seal(struct store_writer *w, struct codec_ctx *ctx, const struct store_append *a,
+		      uint32_t slot, const uint8_t **record, struct err *err)
 {
 	struct record_header h = {
 		.type = (uint8_t)a->type,
 		.codec = (uint8_t)a->codec,
 		.level = a->codec == CODEC_RAW ? 0 : (int8_t)a->level,
-		.slot = w->count,
+		.slot = slot,
 		.plain_len = a->plain_len,
 		.xxh3 = a->xxh3,
 	};
+	struct footer_entry e = { .slot = slot,
+				  .plain_len = a->plain_len,
+				  .type = (uint8_t)a->type,
+				  .codec = (uint8_t)a->codec };
 	size_t room = RECORD_HEADER_LEN + a->n + codec_overhead(w->store->keys);
 	uint8_t *at;
 	int r;
 
-	if (w->state != WRITER_OPEN || w->count >= SLOT_MAX_COUNT)
-		return err_set(err, ERR_INTERNAL, "pack %012" PRIx64 " takes no more records",
-			       w->header.number);
 	memcpy(h.id, a->id, ID_LEN);
+	memcpy(e.id, a->id, ID_LEN);
 	if (!buf_reserve(&w->pending, room))
 		return fail(w, err_nomem(err, "pack writer"));
 	at = w->pending.data + w->pending.len;
 	r = codec_seal_record(ctx, w->key, &h, a->payload, a->n, at + RECORD_HEADER_LEN, err);
+	e.stored_len = h.stored_len;
 	if (r == 0)
-		r = add_entry(w, &h, err);
+		r = add_entry(w, &e, err);
 	if (r < 0)
 		return fail(w, r);
 	record_header_encode(&h, at);
 	w->pending.len += RECORD_HEADER_LEN + (size_t)h.stored_len;
-	*locator = locator_make(w->header.number, h.slot);
+	*record = at;
+	return 0;
+}
+
+int store_writer_copy(struct store_writer *w, const struct footer_entry *e, const uint8_t *record,
+		      struct err *err)
+{
+	size_t n = RECORD_HEADER_LEN + (size_t)e->stored_len;
+	int r;
+
+	if (!buf_reserve(&w->pending, n))
+		return fail(w, err_nomem(err, "pack writer"));
+	r = add_entry(w, e, err);
+	if (r < 0)
+		return fail(w, r);
+	buf_put(&w->pending, record, n);
+	return store_writer_flush(w, err);
+}
+
+int store_writer_flush(struct store_writer *w, struct err *err)
+{
 	return w->pending.len >= WRITE_FLUSH ? flush_pending(w, err) : 0;
+}
+
+int store_writer_append(struct store_writer *w, struct codec_ctx *ctx, const struct store_append *a,
+			uint64_t *locator, struct err *err)
+{
+	uint32_t slot = w->count;
+	const uint8_t *record;
+	int r;
+
+	if (w->state != WRITER_OPEN || slot >= SLOT_MAX_COUNT)
+		return err_set(err, ERR_INTERNAL, "pack %012" PRIx64 " takes no more records",
+			       w->header.number);
+	r = store_writer_seal(w, ctx, a, slot, &record, err);
+	if (r < 0)
+		return r;
+	*locator = locator_make(w->header.number, slot);
+	return store_writer_flush(w, err);
 }
 
 bool store_writer_full(const struct store_writer *w)
@@ -196,7 +234,7 @@ static int write_footer(struct store_writer *w, struct err *err)
 {
 	struct pack_trailer t = { .footer_offset = store_writer_bytes(w),
 				  .count = w->count,
-				  .slots = w->count };
+				  .slots = w->slots };
 	uint8_t trailer[PACK_TRAILER_LEN];
 	size_t start = w->pending.len;
 
@@ -220,8 +258,9 @@ static int readback_record(struct store_writer *w, struct store_reader *r,
 	int ret = store_record_open(r, w->key, e, record, RECORD_HEADER_LEN + (size_t)e->stored_len,
 				    plain, err);
 
-	if (ret == 0)
-		ret = codec_id(r->ctx, plain, e->plain_len, id, err);
+	if (ret < 0 || w->hashed)
+		return ret;
+	ret = codec_id(r->ctx, plain, e->plain_len, id, err);
 	if (ret < 0)
 		return ret;
 	if (memcmp(id, e->id, ID_LEN) != 0)
@@ -288,11 +327,12 @@ static int readback_frame(struct store_writer *w, uint64_t *records_end, struct 
 		r = footer_decode(footer, t.footer_len, &t, &entries, err);
 	if (r < 0)
 		return r;
-	if (t.count != w->count || h.number != w->header.number ||
+	if (t.count != w->count || t.slots != w->slots || h.number != w->header.number ||
 	    memcmp(h.salt, w->header.salt, SALT_LEN) != 0)
 		return err_set(err, ERR_IO, "header or footer read back differ");
 	for (uint32_t i = 0; i < t.count; i++)
-		if (entries[i].offset != w->entries[i].offset ||
+		if (entries[i].slot != w->entries[i].slot ||
+		    entries[i].offset != w->entries[i].offset ||
 		    memcmp(entries[i].id, w->entries[i].id, ID_LEN) != 0)
 			return err_set(err, ERR_IO, "footer read back differs at slot %" PRIu32, i);
 	*records_end = t.footer_offset;
@@ -311,7 +351,7 @@ int store_writer_finish(struct store_writer *w, struct store_reader *r, struct e
 			       w->header.number);
 	ret = write_footer(w, err);
 	if (ret == 0)
-		ret = ops_of(w)->sync(&w->file, "store.pack.sync", err);
+		ret = ops_of(w)->sync(&w->file, w->sync_point, err);
 	if (ret < 0)
 		return fail(w, ret);
 	for (uint32_t i = 0; i < w->count; i++)

@@ -335,7 +335,12 @@ int store_stages_each(struct store *s, int (*fn)(void *opaque, uint64_t token, s
 
 int store_pack_remove(struct store *s, uint64_t number, struct err *err)
 {
-	return s->backend->ops->remove(s->backend, BACKEND_PACK, number, err);
+	int r = s->backend->ops->remove(s->backend, BACKEND_PACK, number, err);
+
+	/* Its space comes back only when no descriptor is left. */
+	if (r == 1)
+		store_pack_forget(s, number);
+	return r;
 }
 
 int store_pack_folder_sync(struct store *s, uint64_t number, struct err *err)

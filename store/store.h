@@ -142,27 +142,30 @@ struct rewrite_spec {
 };
 struct rewrite_result {
 	uint64_t old_bytes, new_bytes; /* of the files */
-	uint32_t slots; /* highest slot + 1 in the new file */
+	uint32_t slots; /* in the new trailer: highest slot ever used + 1 */
 	uint32_t *bad; /* kept slots whose record failed its check; owned */
 	size_t nbad;
 };
 void rewrite_result_release(struct rewrite_result *r);
 /* G9b, first half: makes the new file in staging/TOKEN: same number, slots, salt, suite and epoch, new instance; records copied byte for
- * byte after a check (tag or XXH3; map objects by hash too), fdatasync, read back.  Returns 0 if it is made; 1 if there are bad records (listed in
- * result) and skip_bad is false: nothing was made; ERR_DAMAGED if the old file cannot be used at all. */
+ * byte after a check (tag or XXH3, content id), fdatasync, read back.  Reads the file that is there, not a cached one.  Returns 0 if it is
+ * made; 1 if there are bad records (listed in result) and skip_bad is false: nothing was made; ERR_NOT_FOUND; ERR_DAMAGED if the old file
+ * cannot be used at all.  After an error nothing is left in the stage, and *result is as it was; else it is to be released. */
 int store_pack_rewrite(struct store_stage *st, struct store_reader *r,
 		       const struct rewrite_spec *spec, struct rewrite_result *result,
 		       struct err *err);
-/* G9b, second half: renames it over the old file (ERR_FENCED if the folder is gone) and forgets the cached one.  store_stage_sync makes
+/* G9b, second half: renames it over the old file (ERR_FENCED if the folder is gone, ERR_NOT_FOUND if there is no old file, ERR_PERM if
+ * that is immutable: the old one stands, named) and forgets the cached one.  store_stage_sync makes
  * it durable (G9c). */
 int store_pack_replace(struct store_stage *st, uint64_t number, struct err *err);
 /* Moves a file of packs/ or index/ into quarantine/ under a name that tells what it was and is free; synced. Fills *name (freed by the caller): the path in the repository. */
 int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
 int store_segment_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
 
-/* Walks a pack's records by their own headers, without footer: calls fn for each record whose header holds, in file order; ok: it also
- * opened (tag or XXH3; hash for map objects).  Bytes that are no record are skipped until the next one (resynchronising at the record magic), and counted.
- * ERR_DAMAGED if the pack's header itself does not hold. */
+/* Walks a pack's records by their own headers, without footer: calls fn (0 to go on, else the walk ends with that value) for each record
+ * whose header holds, in file order, which is the order of the slots; ok: it also opened (tag or XXH3; hash for map objects).  Bytes that are no record are skipped until the next one (resynchronising at the record magic), and counted.
+ * What is found behind such a gap counts only if it cannot be the record of another pack that lies, as data, in a record of this one:
+ * store/pack-scan.c says how.  ERR_DAMAGED if the pack's header itself does not hold; ERR_KEY without the key. */
 struct scan_result {
 	struct pack_header header;
 	uint64_t bytes,

@@ -352,6 +352,7 @@ static void test_fault_each_step(void **state)
 	} actions[] = { { "eio", ERR_IO },
 			{ "enospc", ERR_NOSPC },
 			{ "erofs", ERR_READONLY },
+			{ "eperm", ERR_PERM },
 			{ "short", ERR_NOSPC } };
 	struct err err = ERR_INIT;
 	char fault[64];
