@@ -134,7 +134,8 @@ bool hex_decode(uint8_t *dst, const char *src, size_t n);
 bool parse_u64(const char *s, uint64_t *value);
 /* Bytes: decimal with optional suffix K M G T (powers of 1024, either case, optional "iB" or "B"). */
 bool parse_size(const char *s, uint64_t *bytes);
-/* Seconds: decimal with optional suffix s m h d w. */
+/* Seconds: a decimal number, or numbers with the units y (365 days), mo (30 days), w, d, h, m (minutes), s, each at most
+ * once, larger ones first: "90", "30m", "1y6mo", "1d12h". */
 bool parse_duration(const char *s, uint64_t *seconds);
 
 /* --- time: seconds since 1970 UTC --- */

@@ -139,24 +139,33 @@ bool parse_size(const char *s, uint64_t *bytes)
 bool parse_duration(const char *s, uint64_t *seconds)
 {
 	static const struct {
-		char letter;
+		const char *name;
 		uint64_t seconds;
-	} units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 }, { 'w', 604800 } };
-	uint64_t v, unit = 1;
-	const char *rest = parse_digits(s, &v);
-	size_t i;
+	} units[] = { { "y", 31536000 }, { "mo", 2592000 }, { "w", 604800 }, { "d", 86400 },
+		      { "h", 3600 },	 { "m", 60 },	    { "s", 1 } };
+	uint64_t sum, v;
+	size_t i = 0;
 
-	if (!rest)
-		return false;
-	if (*rest) {
-		for (i = 0; i < ARRAY_SIZE(units) && units[i].letter != *rest; i++)
-			;
-		if (i == ARRAY_SIZE(units) || rest[1])
+	if (parse_u64(s, seconds))
+		return true;
+	for (sum = 0; *s; i++) {
+		size_t n;
+
+		s = parse_digits(s, &v);
+		if (!s)
 			return false;
-		unit = units[i].seconds;
+		n = strspn(s, "ymowdhs");
+		/* each unit once, the larger one first */
+		while (i < ARRAY_SIZE(units) &&
+		       (strlen(units[i].name) != n || strncmp(s, units[i].name, n) != 0))
+			i++;
+		if (i == ARRAY_SIZE(units) || mul_overflow(v, units[i].seconds, &v) ||
+		    add_overflow(sum, v, &sum))
+			return false;
+		s += n;
 	}
-	if (mul_overflow(v, unit, &v))
+	if (!i)
 		return false;
-	*seconds = v;
+	*seconds = sum;
 	return true;
 }

@@ -266,6 +266,7 @@ static int backup(struct cli *cli, const struct backup_input *in, struct err *er
 	r = ingest_backup(repo, &spec, &res, err);
 	progress_end(&view);
 	if (r >= 0) {
+		cli_repo_seen(cli, repo);
 		cli->attention = res.attention;
 		r = cli->json ? summary_json(&res, spec.dry_run, err) :
 				summary_text(cli, &res, spec.dry_run, err);

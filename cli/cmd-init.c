@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* livepoint init: a missing or empty folder becomes a repository. */
 #include "cli/internal.h"
+#include "repo/retention.h"
 
 #include "base/banned.h"
 
@@ -25,6 +26,7 @@ static int init_json(const struct cli *cli, const char *path, struct err *err)
 	jval_set(o, "chunk_size", jval_uint(conf->chunk_size));
 	jval_set(o, "compression", jval_str(compression_name(conf->compression)));
 	jval_set(o, "suite", jval_str(cli_suite_name(conf->suite)));
+	jval_set(o, "grace", jval_uint(conf->grace));
 	return out_json(o, err);
 }
 
@@ -46,6 +48,9 @@ int cmd_init(struct cli *cli, struct err *err)
 			       "--chunk-size must be a power of two from %u to %u bytes, not %llu",
 			       CHUNK_SIZE_MIN, CHUNK_SIZE_MAX, (unsigned long long)chunk);
 	spec.chunk_size = (uint32_t)chunk;
+	spec.grace = opt_number(o, O_GRACE, 0);
+	if (spec.grace > GRACE_MAX)
+		return err_set(err, ERR_USAGE, "--grace is at most 100 years");
 	if (opt_given(o, O_COMPRESSION))
 		spec.compression = compression_parse(opt_text(o, O_COMPRESSION));
 	if (opt_given(o, O_ENCRYPT)) {

@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#include "repo/retention.h"
+
 #include "base/banned.h"
 
 static const char *verified_name(int kind)
@@ -68,9 +70,30 @@ static struct jval *disk_json(const struct manifest_disk *d, bool more)
 	return v;
 }
 
-/* The object of livepoint-json(5); more: with the fields of show. */
-static struct jval *point_json(const struct point_row *row, bool more)
+/* A hold that has ended is none. */
+static const struct hold *hold_of(const struct state *notes, const struct point_row *row)
 {
+	const struct hold *h = state_hold(notes, row->id);
+
+	return h && !hold_is_over(h, time_now()) ? h : NULL;
+}
+
+static struct jval *forgotten_json(const struct state_point *p)
+{
+	struct jval *v;
+
+	if (!p)
+		return jval_null();
+	v = jval_object();
+	jval_set(v, "time", json_time(p->forgotten));
+	jval_set(v, "until", json_time(p->until));
+	return v;
+}
+
+/* The object of livepoint-json(5); more: with the fields of show. */
+static struct jval *point_json(const struct point_row *row, const struct state *notes, bool more)
+{
+	const struct hold *hold = hold_of(notes, row);
 	const struct manifest *m = row->m;
 	struct jval *v = jval_object(), *disks = jval_array();
 	char point[POINT_TEXT_MAX];
@@ -90,10 +113,11 @@ static struct jval *point_json(const struct point_row *row, bool more)
 	jval_set(v, "parent", m->has_parent ? json_id(m->parent, POINT_ID_LEN) : jval_null());
 	jval_set(v, "consistency", jval_str(consistency_name(m->consistency)));
 	jval_set(v, "labels", labels_json(m));
-	jval_set(v, "hold", jval_null());
+	jval_set(v, "hold", hold ? json_hold(hold->reason, hold->until) : jval_null());
 	jval_set(v, "verified", verified_json(row));
 	jval_set(v, "damaged", jval_bool(row->damaged));
 	jval_set(v, "effective", jval_bool(false));
+	jval_set(v, "forgotten", forgotten_json(state_forgotten(notes, row->id)));
 	if (more) {
 		jval_set(v, "sequence", jval_uint(m->sequence));
 		jval_set(v, "generation", jval_uint(m->generation));
@@ -104,14 +128,14 @@ static struct jval *point_json(const struct point_row *row, bool more)
 
 /* --- list --- */
 
-static int list_json(const struct point_list *list, struct err *err)
+static int list_json(const struct point_list *list, const struct state *notes, struct err *err)
 {
 	struct out_array a = { 0 };
 	size_t i;
 	int r;
 
 	for (i = 0; i < list->count; i++) {
-		r = out_array_item(&a, point_json(&list->rows[i], false), err);
+		r = out_array_item(&a, point_json(&list->rows[i], notes, false), err);
 		if (r < 0)
 			return r;
 	}
@@ -127,18 +151,24 @@ static const char *state_text(const struct point_row *row)
 	return verified ? verified : "-";
 }
 
-static void list_row(struct table *t, const struct point_row *row)
+static uint64_t disk_bytes(const struct manifest *m)
 {
-	char point[POINT_TEXT_MAX], when[TIME_TEXT_MAX], size[SIZE_TEXT_MAX], stored[SIZE_TEXT_MAX];
-	const struct manifest *m = row->m;
 	uint64_t bytes = 0;
 	size_t i;
 
 	for (i = 0; i < m->ndisks; i++)
 		bytes += m->disks[i].size;
+	return bytes;
+}
+
+static void list_row(struct table *t, const struct point_row *row, const struct state *notes)
+{
+	char point[POINT_TEXT_MAX], when[TIME_TEXT_MAX], size[SIZE_TEXT_MAX], stored[SIZE_TEXT_MAX];
+	const struct manifest *m = row->m;
+
 	repo_point_text(m, point);
 	out_local_time(when, m->time);
-	out_size(size, bytes);
+	out_size(size, disk_bytes(m));
 	out_size(stored, m->stored);
 	table_cell(t, "%s", point);
 	table_cell(t, "%s", when);
@@ -146,13 +176,14 @@ static void list_row(struct table *t, const struct point_row *row)
 	table_cell(t, "%s", size);
 	table_cell(t, "%s", stored);
 	table_cell(t, "%s", point_kind_name(m->kind));
+	table_cell(t, "%s", hold_of(notes, row) ? "held" : "-");
 	table_cell(t, "%s", state_text(row));
 }
 
-static int list_text(const struct point_list *list, struct err *err)
+static int list_text(const struct point_list *list, const struct state *notes, struct err *err)
 {
-	static const char *const heads[] = { "POINT",	"LOCAL TIME", ">DISKS",	 ">SIZE",
-					     ">STORED", "KIND",	      "VERIFIED" };
+	static const char *const heads[] = { "POINT",	"LOCAL TIME", ">DISKS", ">SIZE",
+					     ">STORED", "KIND",	      "HOLD",	"VERIFIED" };
 	cleanup_ptr(table) t = NULL;
 	size_t i;
 	int r = table_new(heads, ARRAY_SIZE(heads), &t, err);
@@ -160,8 +191,55 @@ static int list_text(const struct point_list *list, struct err *err)
 	if (r < 0)
 		return r;
 	for (i = 0; i < list->count; i++)
-		list_row(t, &list->rows[i]);
+		list_row(t, &list->rows[i], notes);
 	return table_print(t, err);
+}
+
+static void forgotten_time(struct table *t, int64_t time)
+{
+	char text[TIME_TEXT_MAX];
+
+	out_local_time(text, time);
+	table_cell(t, "%s", text);
+}
+
+static int list_forgotten_text(const struct point_list *list, const struct state *notes,
+			       struct err *err)
+{
+	static const char *const heads[] = { "POINT", "LOCAL TIME", ">SIZE", "FORGOTTEN", "UNTIL" };
+	cleanup_ptr(table) t = NULL;
+	char text[MAX(POINT_TEXT_MAX, SIZE_TEXT_MAX)];
+	size_t i;
+	int r = table_new(heads, ARRAY_SIZE(heads), &t, err);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < list->count; i++) {
+		const struct manifest *m = list->rows[i].m;
+		const struct state_point *p = state_forgotten(notes, list->rows[i].id);
+
+		repo_point_text(m, text);
+		table_cell(t, "%s", text);
+		forgotten_time(t, m->time);
+		out_size(text, disk_bytes(m));
+		table_cell(t, "%s", text);
+		forgotten_time(t, p ? p->forgotten : 0);
+		forgotten_time(t, p ? p->until : 0);
+	}
+	return table_print(t, err);
+}
+
+static void only_forgotten(struct point_list *list)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < list->count; i++) {
+		if (list->rows[i].state == POINT_FORGOTTEN)
+			list->rows[n++] = list->rows[i];
+		else
+			point_row_release(&list->rows[i]);
+	}
+	list->count = n;
 }
 
 /* Points of the filter; an unknown NAME is an error that names what is near. */
@@ -170,7 +248,8 @@ static int list_find(const struct options *o, struct repo *repo, struct point_li
 {
 	const char *label = opt_text(o, O_LABEL), *eq = label ? strchr(label, '=') : NULL;
 	cleanup_free char *key = label ? str_printf("%.*s", (int)(eq - label), label) : NULL;
-	struct point_filter f = { .name = o->nargs ? o->args[0] : NULL };
+	struct point_filter f = { .name = o->nargs ? o->args[0] : NULL,
+				  .forgotten = opt_given(o, O_FORGOTTEN) };
 	struct repo_spec spec = { 0 };
 	int r;
 
@@ -181,6 +260,10 @@ static int list_find(const struct options *o, struct repo *repo, struct point_li
 	if (f.name && !name_valid(f.name))
 		return err_set(err, ERR_USAGE, "'%.140s' is no NAME", f.name);
 	r = repo_points(repo, &f, list, err);
+	if (r >= 0 && f.forgotten && list->count) {
+		only_forgotten(list);
+		return 0;
+	}
 	if (r < 0 || list->count || !f.name)
 		return r;
 	r = repo_resolve(repo, f.name, &spec, err);
@@ -207,16 +290,24 @@ int cmd_list(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
 	struct point_list list = { 0 };
+	struct state notes = { 0 };
 	int r;
 
 	r = cli_repo_open(cli, REPO_READ, KEY_NOT_USED, false, &repo, err);
 	if (r < 0)
 		return r;
 	r = list_find(&cli->opt, repo, &list, err);
+	if (r >= 0)
+		r = repo_notes(repo, &notes, err);
 	if (r >= 0 && list.count)
 		qsort(list.rows, list.count, sizeof(*list.rows), by_time);
-	if (r >= 0)
-		r = cli->json ? list_json(&list, err) : list_text(&list, err);
+	if (r >= 0 && cli->json)
+		r = list_json(&list, &notes, err);
+	else if (r >= 0 && opt_given(&cli->opt, O_FORGOTTEN))
+		r = list_forgotten_text(&list, &notes, err);
+	else if (r >= 0)
+		r = list_text(&list, &notes, err);
+	state_release(&notes);
 	point_list_release(&list);
 	return r;
 }
@@ -231,7 +322,20 @@ static void show_line(const char *head, const char *text)
 		printf("%-13s %s\n", head, out_clean(copy));
 }
 
-static void show_head(const struct point_row *row)
+static void show_hold(const struct hold *hold)
+{
+	cleanup_free char *text = NULL;
+	char until[TIME_TEXT_MAX];
+
+	if (!hold)
+		return;
+	out_local_time(until, hold->until);
+	text = str_printf("%s%s%s%s", hold->until ? "until " : "without end",
+			  hold->until ? until : "", hold->reason[0] ? ": " : "", hold->reason);
+	show_line("Held:", text ? text : "");
+}
+
+static void show_head(const struct point_row *row, const struct state *notes)
 {
 	const struct manifest *m = row->m;
 	char point[POINT_TEXT_MAX], text[SIZE_TEXT_MAX + TIME_TEXT_MAX], id[2 * POINT_ID_LEN + 1];
@@ -266,6 +370,7 @@ static void show_head(const struct point_row *row)
 	printf("%-13s %s%s%s\n", "Verified:", verified ? verified : "never", verified ? ", " : "",
 	       verified ? text : "");
 	show_line("Damaged:", row->damaged ? "yes" : "no");
+	show_hold(hold_of(notes, row));
 }
 
 static void show_disk(struct table *t, const struct manifest_disk *d)
@@ -285,7 +390,7 @@ static void show_disk(struct table *t, const struct manifest_disk *d)
 	table_cell(t, "%s", d->source ? d->source : "-");
 }
 
-static int show_text(const struct point_row *row, struct err *err)
+static int show_text(const struct point_row *row, const struct state *notes, struct err *err)
 {
 	static const char *const heads[] = { "DISK",  ">SIZE",	     ">CHUNK", "METHOD",
 					     ">READ", ">UNREADABLE", "SOURCE" };
@@ -295,7 +400,7 @@ static int show_text(const struct point_row *row, struct err *err)
 
 	if (r < 0)
 		return r;
-	show_head(row);
+	show_head(row, notes);
 	putchar('\n');
 	for (i = 0; i < row->m->ndisks; i++)
 		show_disk(t, &row->m->disks[i]);
@@ -306,21 +411,27 @@ int cmd_show(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
 	struct repo_spec spec = { 0 };
+	struct state notes = { 0 };
 	int r;
 
 	r = cli_repo_open(cli, REPO_READ, KEY_NOT_USED, false, &repo, err);
+	if (r >= 0)
+		r = repo_notes(repo, &notes, err);
 	if (r < 0)
 		return r;
 	r = repo_resolve(repo, cli->opt.args[0], &spec, err);
-	if (r < 0)
+	if (r < 0) {
+		state_release(&notes);
 		return r;
+	}
 	if (spec.disk[0])
 		r = err_set(err, ERR_USAGE, "show takes a POINT, not one disk of it ('%s')",
 			    spec.disk);
 	else if (cli->json)
-		r = out_json(point_json(&spec.row, true), err);
+		r = out_json(point_json(&spec.row, &notes, true), err);
 	else
-		r = show_text(&spec.row, err);
+		r = show_text(&spec.row, &notes, err);
+	state_release(&notes);
 	repo_spec_release(&spec);
 	return r;
 }

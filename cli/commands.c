@@ -38,6 +38,8 @@ static const struct opt_def init_opts[] = {
 	  "chunk size of disks, a power of two from 4K to 1M (default 64K)" },
 	{ O_COMPRESSION, "compression", 0, OPT_CHOICE, false, COMPRESSIONS,
 	  "compression of new data (default: default)" },
+	{ O_GRACE, "grace", 0, OPT_DURATION, false, "DURATION",
+	  "time in which forgotten points can come back (default 0)" },
 };
 
 static const struct opt_def backup_opts[] = {
@@ -73,6 +75,35 @@ static const struct opt_def backup_opts[] = {
 
 static const struct opt_def list_opts[] = {
 	{ O_LABEL, "label", 0, OPT_LABEL, false, "K=V", "only points with this label" },
+	{ O_FORGOTTEN, "forgotten", 0, OPT_FLAG, false, NULL,
+	  "only forgotten points, which can come back" },
+};
+
+static const struct opt_def forget_opts[] = {
+	{ O_KEEP_LAST, "keep-last", 0, OPT_NUMBER, false, "N", "keep the newest N points" },
+	{ O_KEEP_HOURLY, "keep-hourly", 0, OPT_NUMBER, false, "N",
+	  "keep the newest point of each of the newest N hours that have one" },
+	{ O_KEEP_DAILY, "keep-daily", 0, OPT_NUMBER, false, "N", "the same for days" },
+	{ O_KEEP_WEEKLY, "keep-weekly", 0, OPT_NUMBER, false, "N", "the same for weeks" },
+	{ O_KEEP_MONTHLY, "keep-monthly", 0, OPT_NUMBER, false, "N", "the same for months" },
+	{ O_KEEP_YEARLY, "keep-yearly", 0, OPT_NUMBER, false, "N", "the same for years" },
+	{ O_KEEP_WITHIN, "keep-within", 0, OPT_DURATION, false, "DURATION",
+	  "keep what is not older than that before the newest point" },
+	{ O_LOCAL, "local", 0, OPT_FLAG, false, NULL, "periods of local time, not of UTC" },
+	{ O_DRY_RUN, "dry-run", 0, OPT_FLAG, false, NULL, "print what would stay and why" },
+	{ O_GRACE, "grace", 0, OPT_DURATION, false, "DURATION",
+	  "time in which the points can come back (default: the repository's)" },
+};
+
+static const struct opt_def protect_opts[] = {
+	{ O_REASON, "reason", 0, OPT_TEXT, false, "TEXT", "why, for those who wonder later" },
+	{ O_UNTIL, "until", 0, OPT_UNTIL, false, "TIME|DURATION",
+	  "when the hold ends by itself (default: never)" },
+};
+
+static const struct opt_def log_opts[] = {
+	{ O_FROM, "from", 0, OPT_NUMBER, false, "N", "begin with entry N" },
+	{ O_VERIFY, "verify", 0, OPT_FLAG, false, NULL, "check the chain instead of printing it" },
 };
 
 static const struct opt_def restore_opts[] = {
@@ -129,6 +160,14 @@ const struct command_def cli_commands[] = {
 	  OPTS(backup_opts), cmd_backup },
 	{ "list", NULL, "[NAME]", "list the restore points", 0, 1, OPTS(list_opts), cmd_list },
 	{ "show", NULL, "POINT", "show one restore point", 1, 1, NO_OPTS, cmd_show },
+	{ "forget", NULL, "POINT...|[NAME...] --keep-...",
+	  "forget restore points, one by one or by rule", 0, UINT_MAX, OPTS(forget_opts),
+	  cmd_forget },
+	{ "unforget", NULL, "POINT", "take a forgotten point back", 1, 1, NO_OPTS, cmd_unforget },
+	{ "protect", NULL, "POINT", "hold a restore point against being forgotten", 1, 1,
+	  OPTS(protect_opts), cmd_protect },
+	{ "unprotect", NULL, "POINT", "end a hold", 1, 1, NO_OPTS, cmd_unprotect },
+	{ "log", NULL, "", "list what changed the repository", 0, 0, OPTS(log_opts), cmd_log },
 	{ "restore", NULL, "POINT[/DISK] TARGET",
 	  "write a restore point to a file, device or NBD server", 2, 2, OPTS(restore_opts),
 	  cmd_restore },

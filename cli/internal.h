@@ -64,6 +64,8 @@ bool out_broken_pipe(void); /* it failed because the reader has gone */
 
 struct jval *json_id(const uint8_t *id, size_t n); /* hexadecimal; NULL: null */
 struct jval *json_time(int64_t t); /* RFC 3339 */
+/* {"reason","until"} of livepoint-json(5); until 0: null. */
+struct jval *json_hold(const char *reason, int64_t until);
 
 /* A table for people: heads are upper case, one that starts with '>' is aligned to the right. */
 struct table;
@@ -118,6 +120,9 @@ int cli_repo_path(const struct cli *cli, const char **out, struct err *err);
 /* Opens, unlocks and, if `start`, starts. */
 int cli_repo_open(const struct cli *cli, enum repo_mode mode, enum key_use key, bool start,
 		  struct repo **out, struct err *err);
+/* seen.c: remembers the repository's generation in LIVEPOINT_CACHE_DIR, and warns if it has fallen: an older copy was put
+ * back.  Done by cli_repo_open(); by commands that publish, again when they are done.  Best effort, never an error. */
+void cli_repo_seen(const struct cli *cli, struct repo *repo);
 const char *cli_suite_name(unsigned suite); /* "none", "aes-256-gcm" */
 
 /* --- commands: each returns 0 or a code --- */
@@ -125,6 +130,11 @@ int cmd_init(struct cli *cli, struct err *err);
 int cmd_backup(struct cli *cli, struct err *err);
 int cmd_list(struct cli *cli, struct err *err);
 int cmd_show(struct cli *cli, struct err *err);
+int cmd_forget(struct cli *cli, struct err *err);
+int cmd_unforget(struct cli *cli, struct err *err);
+int cmd_protect(struct cli *cli, struct err *err);
+int cmd_unprotect(struct cli *cli, struct err *err);
+int cmd_log(struct cli *cli, struct err *err);
 int cmd_restore(struct cli *cli, struct err *err);
 int cmd_export(struct cli *cli, struct err *err);
 int cmd_exports(struct cli *cli, struct err *err);

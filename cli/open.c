@@ -50,6 +50,7 @@ int cli_repo_open(const struct cli *cli, enum repo_mode mode, enum key_use key, 
 	r = repo_open(path, mode, &repo, err);
 	if (r < 0)
 		return r;
+	cli_repo_seen(cli, repo);
 	r = unlock(cli, repo, key, err);
 	if (r >= 0 && start)
 		r = repo_start(repo, 0, 0, err);

@@ -155,6 +155,32 @@ static bool parse_percent(const char *s, double *percent)
 	return true;
 }
 
+#define DAY 86400
+#define UNTIL_LAST INT64_C(253402300799) /* 9999-12-31T23:59:59Z: what RFC 3339 can say */
+
+/* A time, a date (which is included: its last second is before the end), or a duration from now. */
+static bool parse_until(const char *s, int64_t *t)
+{
+	char first[TIME_TEXT_MAX];
+	uint64_t seconds;
+	int64_t v;
+
+	if (time_parse(s, t))
+		return true;
+	if (strlen(s) == strlen("2026-12-31")) {
+		snprintf(first, sizeof(first), "%sT00:00:00Z", s);
+		if (time_parse(first, &v)) {
+			*t = v + DAY;
+			return true;
+		}
+	}
+	if (!parse_duration(s, &seconds) || seconds > UNTIL_LAST ||
+	    time_now() + (int64_t)seconds > UNTIL_LAST)
+		return false;
+	*t = time_now() + (int64_t)seconds;
+	return true;
+}
+
 static int check_value(const struct opt_def *def, const char *text, struct err *err)
 {
 	uint64_t u;
@@ -184,6 +210,9 @@ static int check_value(const struct opt_def *def, const char *text, struct err *
 		break;
 	case OPT_TIME:
 		good = time_parse(text, &t);
+		break;
+	case OPT_UNTIL:
+		good = parse_until(text, &t);
 		break;
 	case OPT_LABEL:
 		good = text[0] != '=' && strchr(text, '=') != NULL;
@@ -399,6 +428,8 @@ uint64_t opt_number(const struct options *o, enum opt_id id, uint64_t otherwise)
 	else if (v->def->type == OPT_NUMBER)
 		parse_u64(v->text, &u);
 	else if (v->def->type == OPT_TIME && time_parse(v->text, &t))
+		u = (uint64_t)t;
+	else if (v->def->type == OPT_UNTIL && parse_until(v->text, &t))
 		u = (uint64_t)t;
 	return u;
 }

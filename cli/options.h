@@ -25,9 +25,10 @@ enum opt_type {
 	OPT_DIR,
 	OPT_SIZE, /* bytes, K M G T */
 	OPT_NUMBER, /* decimal */
-	OPT_DURATION, /* seconds, or s m h d w */
+	OPT_DURATION, /* seconds, or numbers with y mo w d h m s: parse_duration() */
 	OPT_PERCENT, /* 0 to 100, with fractions */
 	OPT_TIME, /* RFC 3339, UTC */
+	OPT_UNTIL, /* the same, or a date (its end, UTC), or a duration from now */
 	OPT_LABEL, /* K=V, the key not empty */
 	OPT_CHOICE, /* one of the words in `arg`, between bars */
 	OPT_CHOICE_OR_NONE, /* the same, only after "=", and may be left out */
@@ -57,16 +58,28 @@ enum opt_id {
 	O_DRY_RUN,
 	O_ENCRYPT,
 	O_FORCE,
+	O_FORGOTTEN,
 	O_FORMAT,
 	O_FROM,
 	O_FULL,
+	O_GRACE,
 	O_KEEP_GOING,
+	O_KEEP_LAST,
+	O_KEEP_HOURLY,
+	O_KEEP_DAILY,
+	O_KEEP_WEEKLY,
+	O_KEEP_MONTHLY,
+	O_KEEP_YEARLY,
+	O_KEEP_WITHIN,
 	O_LABEL,
 	O_LEFTOVERS,
 	O_LISTEN,
+	O_LOCAL,
 	O_OVERWRITE,
 	O_PATH,
 	O_PROMETHEUS,
+	O_PRUNE,
+	O_REASON,
 	O_RECONNECT,
 	O_SAMPLE,
 	O_SECONDS,
@@ -76,6 +89,7 @@ enum opt_id {
 	O_TIME,
 	O_TLS_CERTIFICATES,
 	O_TLS_PSK,
+	O_UNTIL,
 	O_VERIFY,
 	O_WAIT,
 };
@@ -127,7 +141,7 @@ void options_release(struct options *o);
 /* Of the last value given; NULL, false, or the default when the option was not given. */
 bool opt_given(const struct options *o, enum opt_id id);
 const char *opt_text(const struct options *o, enum opt_id id);
-/* SIZE, NUMBER: the value; DURATION: seconds; TIME: seconds since 1970. */
+/* SIZE, NUMBER: the value; DURATION: seconds; TIME, UNTIL: seconds since 1970. */
 uint64_t opt_number(const struct options *o, enum opt_id id, uint64_t otherwise);
 double opt_percent(const struct options *o, enum opt_id id, double otherwise);
 /* The i-th value (from 0) of an option that may be given again; NULL after the last. */

@@ -240,3 +240,12 @@ struct jval *json_time(int64_t t)
 	time_format(text, t);
 	return jval_str(text);
 }
+
+struct jval *json_hold(const char *reason, int64_t until)
+{
+	struct jval *v = jval_object();
+
+	jval_set(v, "reason", jval_str(reason));
+	jval_set(v, "until", until ? json_time(until) : jval_null());
+	return v;
+}

@@ -290,9 +290,8 @@ int repo_forget_apply(struct repo *r, const struct forget_plan *plan, int64_t gr
 		return ret;
 	if (!ids)
 		return err_nomem(err, "points to forget");
-	if (add_overflow(now, grace < 0 ? (int64_t)r->conf.grace : grace, &until))
-		return err_set(err, ERR_INVALID, "a grace of %lld seconds is out of range",
-			       (long long)grace);
+	/* the repository's may be anything that a person wrote there */
+	until = now + (int64_t)MIN(grace < 0 ? r->conf.grace : (uint64_t)grace, GRACE_MAX);
 	for (size_t i = 0; i < plan->count; i++)
 		if (!plan->items[i].reasons)
 			memcpy(ids[n++], plan->items[i].id, POINT_ID_LEN);
@@ -500,9 +499,10 @@ int repo_protect(struct repo *r, const char *point, const char *reason, int64_t 
 	char text[TIME_TEXT_MAX];
 	int ret;
 
-	if (strlen(change.reason) > HOLD_REASON_MAX)
-		return err_set(err, ERR_INVALID, "a reason of %zu bytes, at most %u",
-			       strlen(change.reason), HOLD_REASON_MAX);
+	if (!hold_reason_valid(change.reason))
+		return err_set(err, ERR_INVALID,
+			       "a reason has at most %u bytes of UTF-8 without control characters",
+			       HOLD_REASON_MAX);
 	if (until && until <= change.since)
 		return err_set(err, ERR_INVALID, "the hold would have ended already");
 	time_format(text, until);

@@ -68,6 +68,8 @@ void forget_plan_release(struct forget_plan *p);
 /* names NULL: all names; an unknown name is ERR_NOT_FOUND.  No rule at all: ERR_USAGE.  After a rebuild that nobody accepted: ERR_REFUSED. */
 int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
 		     const struct keep_rules *rules, struct forget_plan *out, struct err *err);
+#define GRACE_MAX                                                                                  \
+	(UINT64_C(36525) * 86400) /* seconds: sums with times stay within what RFC 3339 says */
 /* F1 for the plan's going items, in one transaction (nothing to do if there are none); grace: seconds, -1: the repository's.
  * ERR_NOT_FOUND, ERR_HELD: somebody else forgot or held one since the plan was made: plan again. */
 int repo_forget_apply(struct repo *r, const struct forget_plan *plan, int64_t grace,

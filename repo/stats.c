@@ -140,3 +140,18 @@ int repo_stats(struct repo *r, struct repo_stats *out, struct err *err)
 	*out = stats;
 	return 0;
 }
+
+int repo_generation(struct repo *r, uint64_t *generation, struct err *err)
+{
+	struct catalog_totals t;
+	struct catalog *c;
+	int ret = repo_catalog_get(r, &c, err);
+
+	if (ret < 0)
+		return ret;
+	ret = catalog_totals(c, &t, err);
+	repo_catalog_put(r, c);
+	if (ret == 0)
+		*generation = t.generation;
+	return ret;
+}

@@ -17,6 +17,8 @@ struct repo_stats {
 	uint64_t index_bytes; /* files in index/ */
 	uint64_t catalog_bytes;
 };
+/* Raised by every publication; never falls but when an older copy of the repository is put back. */
+int repo_generation(struct repo *r, uint64_t *generation, struct err *err);
 int repo_stats(struct repo *r, struct repo_stats *out, struct err *err);
 
 #endif

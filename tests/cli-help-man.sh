@@ -45,6 +45,8 @@ declare -A page=()
 for command in "${commands[@]}"; do
 	case $command in
 	exports | unexport) name=livepoint-export.1 ;;
+	unforget) name=livepoint-forget.1 ;;
+	unprotect) name=livepoint-protect.1 ;;
 	version | completion) name=livepoint.1 ;;
 	*) name=livepoint-${command%% *}.1 ;;
 	esac
