@@ -139,6 +139,23 @@ static const struct opt_def verify_opts[] = {
 	  "only list files, leases and rows that nobody owns" },
 };
 
+static const struct opt_def prune_opts[] = {
+	{ O_DRY_RUN, "dry-run", 0, OPT_FLAG, false, NULL,
+	  "only count what would be freed; change nothing" },
+	{ O_MAX_REWRITE, "max-rewrite", 0, OPT_SIZE, false, "SIZE",
+	  "copy at most SIZE of data that is in use (default: no limit)" },
+	{ O_MIN_UNUSED, "min-unused", 0, OPT_PERCENT, false, "PERCENT",
+	  "rewrite a pack only if so much of it is unused (default 20)" },
+	{ O_IO_LIMIT, "io-limit", 0, OPT_SIZE, false, "RATE",
+	  "read and write at most RATE bytes a second" },
+	{ O_WAIT, "wait", 0, OPT_DURATION, false, "SECONDS",
+	  "wait for backups that began before, and for another prune (default: do not)" },
+	{ O_YES_REALLY, "yes-really", 0, OPT_FLAG, false, NULL,
+	  "although more would go than forgotten points explain" },
+	{ O_FENCE, "fence", 0, OPT_NUMBER, false, "TOKEN",
+	  "first end the backup or prune that has the lease TOKEN" },
+};
+
 static const struct opt_def benchmark_opts[] = {
 	{ O_PATH, "path", 0, OPT_DIR, false, "DIR",
 	  "measure the disk in DIR (default: the repository, else the current folder)" },
@@ -179,6 +196,8 @@ const struct command_def cli_commands[] = {
 	  NO_OPTS, cmd_diff },
 	{ "verify", "check", "[POINT]", "check the repository or one point", 0, 1,
 	  OPTS(verify_opts), cmd_verify },
+	{ "prune", NULL, "", "free the space of forgotten points", 0, 0, OPTS(prune_opts),
+	  cmd_prune },
 	{ "stats", NULL, "", "sizes and ratios of the repository", 0, 0, OPTS(stats_opts),
 	  cmd_stats },
 	{ "benchmark", NULL, "", "measure this machine", 0, 0, OPTS(benchmark_opts),

@@ -141,6 +141,10 @@ int cmd_exports(struct cli *cli, struct err *err);
 int cmd_unexport(struct cli *cli, struct err *err);
 int cmd_diff(struct cli *cli, struct err *err);
 int cmd_verify(struct cli *cli, struct err *err);
+int cmd_prune(struct cli *cli, struct err *err);
+/* Prunes an open repository and says what came of it: for prune and for forget --prune.  Fills callbacks and stop of spec. */
+struct prune_spec;
+int prune_run(struct cli *cli, struct repo *repo, struct prune_spec *spec, struct err *err);
 int cmd_stats(struct cli *cli, struct err *err);
 struct repo_stats;
 int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *err);

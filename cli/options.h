@@ -57,12 +57,14 @@ enum opt_id {
 	O_DELTA,
 	O_DRY_RUN,
 	O_ENCRYPT,
+	O_FENCE,
 	O_FORCE,
 	O_FORGOTTEN,
 	O_FORMAT,
 	O_FROM,
 	O_FULL,
 	O_GRACE,
+	O_IO_LIMIT,
 	O_KEEP_GOING,
 	O_KEEP_LAST,
 	O_KEEP_HOURLY,
@@ -75,6 +77,8 @@ enum opt_id {
 	O_LEFTOVERS,
 	O_LISTEN,
 	O_LOCAL,
+	O_MAX_REWRITE,
+	O_MIN_UNUSED,
 	O_OVERWRITE,
 	O_PATH,
 	O_PROMETHEUS,
@@ -92,6 +96,7 @@ enum opt_id {
 	O_UNTIL,
 	O_VERIFY,
 	O_WAIT,
+	O_YES_REALLY,
 };
 
 struct opt_def {
