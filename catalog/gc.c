@@ -45,9 +45,10 @@ static int packs_where(struct catalog *c, const char *sql, uint64_t number, stru
 	return r < 0 ? r : pack_rows(c, s, out, err);
 }
 
-/* G4 */
-int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
-		     struct point_list *expired, struct pack_list *packs, struct err *err)
+/* G4; keep false: as it would be, then rolled back. */
+static int gc_roots(struct catalog *c, uint64_t token, int64_t now, bool keep,
+		    struct point_list *roots, struct point_list *expired, struct pack_list *packs,
+		    struct err *err)
 {
 	cleanup_txn struct txn t = TXN_INIT;
 	struct point_list live = { 0 }, dead = { 0 };
@@ -76,7 +77,7 @@ int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct poin
 				"SELECT " PACK_COLUMNS_ALL
 				" FROM pack WHERE state = 2 ORDER BY number",
 				0, &list, err);
-	if (r >= 0)
+	if (r >= 0 && keep)
 		r = txn_commit(&t, "catalog.roots.before", "catalog.roots.after", err);
 	if (r < 0) {
 		point_list_release(&live);
@@ -88,6 +89,18 @@ int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct poin
 	*expired = dead;
 	*packs = list;
 	return 0;
+}
+
+int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
+		     struct point_list *expired, struct pack_list *packs, struct err *err)
+{
+	return gc_roots(c, token, now, true, roots, expired, packs, err);
+}
+
+int catalog_gc_preview(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
+		       struct point_list *expired, struct pack_list *packs, struct err *err)
+{
+	return gc_roots(c, token, now, false, roots, expired, packs, err);
 }
 
 /* --- condemn and settle --- */

@@ -74,6 +74,9 @@ int catalog_state_publish(struct catalog *c, uint64_t token, const struct sessio
  * nothing, condemns nothing.  Lists are released by the caller. */
 int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
 		     struct point_list *expired, struct pack_list *packs, struct err *err);
+/* The same lists as they would be; nothing is changed. */
+int catalog_gc_preview(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
+		       struct point_list *expired, struct pack_list *packs, struct err *err);
 /* G5: generation and condemn_gen; per candidate pack, condemned = slots neither marked nor gone.  marked: bits of each candidate
  * (nbytes 0: none is marked), one entry a pack, ascending numbers.  The state object's slot is never condemned.  *slots: how
  * many were condemned; 0: neither generation nor condemn_gen were raised, and settle only removes expired rows.

@@ -69,7 +69,8 @@ static int summary_text(const struct cli *cli, const struct prune_spec *spec,
 		 (unsigned long long)res->points, (unsigned long long)res->marked,
 		 (unsigned long long)res->doomed, took);
 	if (res->bytes_left)
-		out_note(cli, "%s stay in %llu packs of which too little is unused, or over a limit",
+		out_note(cli,
+			 "%s stay in %llu packs of which too little is unused, or over a limit",
 			 left, (unsigned long long)(res->packs_left + res->packs_damaged));
 	if (res->waiting)
 		out_note(cli, "the next prune continues");

@@ -33,6 +33,7 @@ struct gc {
 	uint8_t (*points)[POINT_ID_LEN]; /* marked ones, ascending */
 	size_t npoints;
 	bool condemned; /* something is: G6 comes next */
+	bool marked; /* G4 was ours: packs and live are filled */
 	uint64_t noted; /* the highest token of a backup whose waiting was said */
 };
 

@@ -351,7 +351,7 @@ static int condemn(struct gc *g, struct err *err)
 	if (r == 0)
 		r = catalog_gc_condemn(g->catalog, g->lease.token, bits, g->packs.count,
 				       &g->result->condemned, err);
-	g->condemned = r == 0;
+	g->condemned = g->marked = r == 0;
 	point_list_release(&roots);
 	point_list_release(&expired);
 	return r;
@@ -429,28 +429,34 @@ static bool is_marked(const struct gc *g, const uint8_t *id)
 	return g->npoints && bsearch(id, g->points, g->npoints, sizeof(*g->points), compare_ids);
 }
 
-/* Only points that were not marked yet: those published since G4, or, after a crash, all. */
+/* After a crash: the packs, and what of them is condemned; takes the list. */
+static int adopt_packs(struct gc *g, struct pack_list *packs, struct err *err)
+{
+	g->packs = *packs;
+	*packs = (struct pack_list){ 0 };
+	for (size_t i = 0; i < g->packs.count; i++)
+		for (uint32_t k = 0; k < g->packs.rows[i].condemned.nbytes; k++)
+			g->result->condemned += ones(g->packs.rows[i].condemned.bits[k]);
+	return marks_begin(&g->live, &g->packs, err);
+}
+
+/* Only points that were not marked yet: those published since G4, or, after a crash, all.  Expires nothing (no `until` is
+ * so early). */
 static int mark_again(struct gc *g, struct err *err)
 {
-	const struct point_filter all = { .forgotten = true };
-	struct point_list points = { 0 };
+	struct point_list points = { 0 }, expired = { 0 };
+	struct pack_list packs = { 0 };
 	size_t n = 0;
-	int r = 0;
+	int r = catalog_gc_preview(g->catalog, g->lease.token, INT64_MIN, &points, &expired, &packs,
+				   err);
 
-	if (!g->npoints && !g->packs.count) { /* somebody else's G4 */
-		r = catalog_packs(g->catalog, 0, &g->packs, err);
-		if (r == 0)
-			r = marks_begin(&g->live, &g->packs, err);
-		for (size_t i = 0; i < g->packs.count && r == 0; i++)
-			for (uint32_t k = 0; k < g->packs.rows[i].condemned.nbytes; k++)
-				g->result->condemned += ones(g->packs.rows[i].condemned.bits[k]);
-	}
-	if (r == 0)
-		r = catalog_points(g->catalog, &all, &points, err);
+	if (r == 0 && !g->marked)
+		r = adopt_packs(g, &packs, err);
+	g->marked = true;
 	for (size_t i = 0; i < points.count && r == 0; i++) {
 		struct point_row row = points.rows[i];
 
-		if (is_marked(g, row.id) || row.state == POINT_EXPIRED)
+		if (is_marked(g, row.id))
 			continue;
 		points.rows[i] = points.rows[n];
 		points.rows[n++] = row;
@@ -460,19 +466,10 @@ static int mark_again(struct gc *g, struct err *err)
 
 		r = mark_live(g, &fresh, err);
 	}
+	g->result->points = expired.count;
 	point_list_release(&points);
-	return r;
-}
-
-static int count_expired(struct gc *g, struct err *err)
-{
-	struct state s = { 0 };
-	int r = catalog_state_read(g->catalog, &s, err);
-
-	g->result->points = 0;
-	for (size_t i = 0; i < s.npoints && r == 0; i++)
-		g->result->points += s.points[i].expired;
-	state_release(&s);
+	point_list_release(&expired);
+	pack_list_release(&packs);
 	return r;
 }
 
@@ -484,8 +481,6 @@ static int settle(struct gc *g, struct err *err)
 
 	if (r == 0)
 		r = step("repo.gc.again", err);
-	if (r == 0)
-		r = count_expired(g, err);
 	if (r == 0 && !(bits = marked_bits(g, err)))
 		r = ERR_NOMEM;
 	if (r == 0)
@@ -532,7 +527,8 @@ static int doom_row(const struct gc *g, struct pack_row *row, struct err *err)
 static int dry_run(struct gc *g, struct err *err)
 {
 	struct point_list roots = { 0 }, expired = { 0 };
-	int r = catalog_gc_preview(g->catalog, g->now, &roots, &expired, &g->packs, err);
+	int r = catalog_gc_preview(g->catalog, g->lease.token, g->now, &roots, &expired, &g->packs,
+				   err);
 
 	if (r == 0)
 		r = marks_begin(&g->live, &g->packs, err);
