@@ -134,18 +134,189 @@ static int step_verified(struct fixture *f)
 	return catalog_point_set_verified(f->c, id, VERIFIED_DATA, 5, 1, false, &f->err);
 }
 
+/* What a prune and a change of holds do, each in a catalog that is prepared for it (struct step, ready). */
+enum { MAINTENANCE = 5, STATE = 5 };
+static void ready_maintenance(struct fixture *f)
+{
+	CHECK(f, help_maintenance(f) == MAINTENANCE);
+}
+static void ready_forgotten(struct fixture *f)
+{
+	uint8_t id[1][POINT_ID_LEN];
+
+	ready_maintenance(f);
+	CHECK(f, catalog_lease_end(f->c, READER, &f->err) == 0);
+	help_id(id[0], 1);
+	CHECK(f, catalog_forget(f->c, (const uint8_t(*)[POINT_ID_LEN])id, 1, 5, 6, NULL, &f->err) ==
+			 0);
+}
+static void ready_condemned(struct fixture *f)
+{
+	struct slot_bits all = { .pack = 1 };
+	struct point_list roots, expired;
+	struct pack_list packs;
+	uint64_t n = 0;
+
+	ready_forgotten(f);
+	CHECK(f, catalog_lease_end(f->c, INGEST, &f->err) == 0);
+	CHECK(f, catalog_gc_roots(f->c, MAINTENANCE, 6, &roots, &expired, &packs, &f->err) == 0);
+	point_list_release(&roots);
+	point_list_release(&expired);
+	pack_list_release(&packs);
+	CHECK(f, catalog_gc_condemn(f->c, MAINTENANCE, &all, 1, &n, &f->err) == 0);
+}
+static void ready_doomed(struct fixture *f)
+{
+	uint64_t n = 0;
+
+	ready_condemned(f);
+	CHECK(f, catalog_gc_settle(f->c, MAINTENANCE, NULL, 0, &n, &f->err) == 0);
+}
+static void ready_state(struct fixture *f)
+{
+	struct lease l = help_spec(LEASE_INGEST, "");
+
+	CHECK(f, catalog_state_begin(f->c, &l, NULL, &f->err) == 0 && l.token == STATE);
+}
+static void ready_rebuilt(struct fixture *f)
+{
+	help_sql(f, "UPDATE meta SET rebuilt = 1");
+}
+static void ready_empty(struct fixture *f)
+{
+	catalog_close(f->c);
+	f->c = NULL;
+	CHECK(f, dir_remove_flat(f->dir, "test.remove", &f->err) >= 0);
+	CHECK(f, mkdir(f->dir, 0700) == 0);
+	CHECK(f, catalog_create(f->path, help_uuid, &f->err) == 0);
+	help_open(f);
+}
+
+static struct audit audit = HELP_AUDIT("step");
+static int step_audit(struct fixture *f)
+{
+	return catalog_audit_append(f->c, &audit, &f->err);
+}
+static int step_forget(struct fixture *f)
+{
+	uint8_t id[1][POINT_ID_LEN];
+
+	help_id(id[0], 1);
+	return catalog_forget(f->c, (const uint8_t(*)[POINT_ID_LEN])id, 1, 5, 6, &audit, &f->err);
+}
+static int step_unforget(struct fixture *f)
+{
+	uint8_t id[POINT_ID_LEN];
+
+	help_id(id, 1);
+	return catalog_unforget(f->c, id, &audit, &f->err);
+}
+static int step_statelease(struct fixture *f)
+{
+	struct lease l = help_spec(LEASE_INGEST, "");
+
+	return catalog_state_begin(f->c, &l, NULL, &f->err);
+}
+static int step_state(struct fixture *f)
+{
+	struct hold_change h = { .set = true, .reason = "x" };
+	struct object_ref ref = { .locator = locator_make(1, 9) };
+	struct session_done none = { 0 };
+
+	help_id(h.point, 1);
+	return catalog_state_publish(f->c, STATE, &none, &ref, &h, &audit, &f->err);
+}
+static int step_roots(struct fixture *f)
+{
+	struct point_list roots = { 0 }, expired = { 0 };
+	struct pack_list packs = { 0 };
+	int r = catalog_gc_roots(f->c, MAINTENANCE, 6, &roots, &expired, &packs, &f->err);
+
+	point_list_release(&roots);
+	point_list_release(&expired);
+	pack_list_release(&packs);
+	return r;
+}
+static int step_condemn(struct fixture *f)
+{
+	uint8_t bits[] = { 0x03, 0 };
+	struct slot_bits marked = { 1, 2, bits };
+	uint64_t n;
+
+	return catalog_gc_condemn(f->c, MAINTENANCE, &marked, 1, &n, &f->err);
+}
+static int step_settle(struct fixture *f)
+{
+	uint64_t n;
+
+	return catalog_gc_settle(f->c, MAINTENANCE, NULL, 0, &n, &f->err);
+}
+static int step_dropped(struct fixture *f)
+{
+	uint8_t bits[] = { 0xff, 0x03 };
+	struct slot_bits dropped = { 1, 2, bits };
+
+	return catalog_gc_dropped(f->c, MAINTENANCE, 1, &dropped, 0, &audit, &f->err);
+}
+static int step_replaced(struct fixture *f)
+{
+	return catalog_pack_replaced(f->c, MAINTENANCE, 1, 4444, NULL, 0, &f->err);
+}
+static int step_packread(struct fixture *f)
+{
+	return catalog_pack_set_verified(f->c, 1, 99, &f->err);
+}
+static int step_rebuild(struct fixture *f)
+{
+	struct rebuilt_pack p = { .number = 3, .kind = PACK_DATA, .slots = 5, .bytes = 50 };
+	int r = catalog_rebuild_begin(f->c, &f->err);
+
+	if (r >= 0)
+		r = catalog_rebuild_pack(f->c, &p, &f->err);
+	return r < 0 ? r : catalog_rebuild_end(f->c, &audit, &f->err);
+}
+static int step_accept(struct fixture *f)
+{
+	return catalog_rebuild_accept(f->c, &audit, &f->err);
+}
+
+#define STEP(name, ready)                                                                          \
+	{                                                                                          \
+#name, step_##name, ready                                                          \
+	}
 static const struct step {
 	const char *name;
 	int (*fn)(struct fixture *f);
+	void (*ready)(struct fixture *f); /* or NULL: as prepare() leaves it */
 } steps[] = {
-	{ "session", step_session },   { "lease", step_lease },
-	{ "end", step_end },	       { "pin", step_pin },
-	{ "unpin", step_unpin },       { "pack", step_pack },
-	{ "segment", step_segment },   { "checkpoint", step_checkpoint },
-	{ "reserve", step_reserve },   { "publish", step_publish },
-	{ "writing", step_writing },   { "damaged", step_damaged },
-	{ "swap", step_swap },	       { "drop", step_drop },
-	{ "verified", step_verified },
+	STEP(session, NULL),
+	STEP(lease, NULL),
+	STEP(end, NULL),
+	STEP(pin, NULL),
+	STEP(unpin, NULL),
+	STEP(pack, NULL),
+	STEP(segment, NULL),
+	STEP(checkpoint, NULL),
+	STEP(reserve, NULL),
+	STEP(publish, NULL),
+	STEP(writing, NULL),
+	STEP(damaged, NULL),
+	STEP(swap, NULL),
+	STEP(drop, NULL),
+	STEP(verified, NULL),
+	STEP(audit, NULL),
+	STEP(forget, NULL),
+	STEP(unforget, ready_forgotten),
+	STEP(statelease, NULL),
+	STEP(state, ready_state),
+	STEP(roots, ready_forgotten),
+	STEP(condemn, ready_maintenance),
+	STEP(settle, ready_condemned),
+	STEP(dropped, ready_doomed),
+	STEP(replaced, ready_maintenance),
+	STEP(packread, NULL),
+	STEP(rebuild, ready_empty),
+	STEP(accept, ready_rebuilt),
 };
 
 struct job {
@@ -221,6 +392,8 @@ static void child_prepare(struct job *j)
 	char path[128];
 
 	prepare(j);
+	if (j->step->ready)
+		j->step->ready(&j->f);
 	dump(&j->f, &b);
 	note_path(j, path);
 	CHECK(&j->f, file_write_all(path, b.data, b.len, 0600, true, "test", &j->f.err) == 0);

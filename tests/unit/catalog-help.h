@@ -194,6 +194,87 @@ HELP uint64_t help_backup(struct fixture *f, const char *name, int64_t time, uin
 	return pack.number;
 }
 
+/* Begins the maintenance lease; returns the token. */
+HELP uint64_t help_maintenance(struct fixture *f)
+{
+	struct lease l = help_spec(LEASE_MAINTENANCE, "");
+
+	assert_ok(f, catalog_lease_begin(f->c, &l, &f->err));
+	return l.token;
+}
+
+/* A mac that depends on all of the entry that matters; opaque: NULL, or a code to fail with. */
+HELP int help_mac(void *opaque, const uint8_t previous[ID_LEN], const struct audit_entry *e,
+		  uint8_t mac[ID_LEN], struct err *err)
+{
+	const char *texts[] = { e->command, e->subject, e->detail, e->actor };
+	uint8_t sum = (uint8_t)(e->number * 7 + (uint64_t)e->time);
+	size_t i, k;
+
+	if (opaque)
+		return err_set(err, *(int *)opaque, "no mac today");
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
+		for (k = 0; texts[i][k]; k++)
+			sum = (uint8_t)(sum * 31 + (uint8_t)texts[i][k]);
+	}
+	for (i = 0; i < ID_LEN; i++)
+		mac[i] = (uint8_t)(previous[i] * 5 + sum + i);
+	return 0;
+}
+#define HELP_AUDIT(word)                                                                           \
+	{                                                                                          \
+		.entry = { .time = 1000, .command = (word), .actor = "me" }, .fn = help_mac        \
+	}
+
+/* What a step that must do nothing left: all rows of the tables that it could have changed. */
+HELP char *help_rows(struct fixture *f)
+{
+	static const char *const tables[] = { "meta", "pack",  "point", "hold",
+					      "tomb", "audit", "lease" };
+	cleanup_buf struct buf b = BUF_INIT;
+	size_t i;
+	int col;
+
+	for (i = 0; i < ARRAY_SIZE(tables); i++) {
+		cleanup_stmt sqlite3_stmt *s = NULL;
+		char sql[64];
+
+		snprintf(sql, sizeof(sql), "SELECT * FROM %s", tables[i]);
+		assert_ok(f, sql_query(f->c, &s, &f->err, sql, ""));
+		while (sql_step(f->c, s, &f->err) == 1) {
+			for (col = 0; col < sqlite3_column_count(s); col++) {
+				const uint8_t *p = sqlite3_column_blob(s, col);
+				int n = sqlite3_column_bytes(s, col), k;
+
+				for (k = 0; k < n; k++)
+					buf_printf(&b, "%02x", p[k]);
+				buf_printf(&b, "|");
+			}
+			buf_printf(&b, "\n");
+		}
+	}
+	assert_false(b.failed);
+	return strdup(buf_str(&b));
+}
+/* The call must fail like this and change no row. */
+#define assert_nothing(f, call, wanted)                                                            \
+	do {                                                                                       \
+		char *rows_ = help_rows(f), *again_;                                               \
+		assert_code(f, call, wanted);                                                      \
+		again_ = help_rows(f);                                                             \
+		assert_string_equal(rows_, again_);                                                \
+		free(rows_);                                                                       \
+		free(again_);                                                                      \
+	} while (0)
+
+/* Closes and opens, as after a crash. */
+HELP void help_again(struct fixture *f)
+{
+	catalog_close(f->c);
+	f->c = NULL;
+	help_open(f);
+}
+
 /* The catalog keeps all rules. */
 HELP void help_check(struct fixture *f)
 {

@@ -174,6 +174,95 @@ static void test_upgrade(void **state)
 	assert_int_equal(help_number(f, "SELECT count(*) FROM point"), 1);
 }
 
+/* As version 1 made it: packs 1 and 2 of session 3, which published point 1 with its manifest in pack 2; pack 3 of session
+ * 4, which stopped at a checkpoint; pack 4 being written. */
+static void make_version_1(struct fixture *f)
+{
+	static const char rows[] =
+		"INSERT INTO meta VALUES (1, x'0102030405060708090a0b0c0d0e0f10', 2, 5, 1, 2, 0);"
+		"INSERT INTO pack VALUES (1, 2, 3, 1, 10, 50, NULL, NULL, NULL, NULL);"
+		"INSERT INTO pack VALUES (2, 2, 3, 2, 10, 50, NULL, NULL, NULL, x'0100');"
+		"INSERT INTO pack VALUES (3, 2, 4, 1, 10, 50, NULL, NULL, NULL, NULL);"
+		"INSERT INTO pack VALUES (4, 1, 5, 1, 0, 0, NULL, NULL, NULL, NULL);"
+		"INSERT INTO point (id, manifest_locator, manifest_id, state, name, time, time_text,"
+		" sequence, generation, kind, consistency, stored) VALUES (zeroblob(16),"
+		" (2 << 24) + 9, zeroblob(32), 1, 'a', 5, '1970-01-01T00:00:05Z', 1, 2, 1, 1, 7);";
+	sqlite3 *db = NULL;
+
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db,
+				      "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL;"
+				      "PRAGMA application_id = 1279874640; PRAGMA user_version = 1",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, schema_steps[0].sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, rows, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
+/* What version 2 says of it. */
+static void look_at_version_1(struct fixture *f)
+{
+	struct pack_list packs = { 0 };
+	struct point_list points = { 0 };
+	struct point_filter all = { .forgotten = true };
+	struct state st = { 0 };
+
+	assert_ok(f, catalog_packs(f->c, 0, &packs, &f->err));
+	assert_int_equal(packs.count, 4);
+	assert_true(packs.rows[0].published && packs.rows[1].published);
+	assert_false(packs.rows[2].published || packs.rows[3].published);
+	assert_true(packs.rows[0].verified == 0 && packs.rows[1].damaged.bits[0] == 1);
+	pack_list_release(&packs);
+	assert_ok(f, catalog_points(f->c, &all, &points, &f->err));
+	assert_int_equal(points.count, 1);
+	assert_true(points.rows[0].forgotten == 0 && points.rows[0].until == 0);
+	assert_string_equal(points.rows[0].m->name, "a");
+	point_list_release(&points);
+	assert_ok(f, catalog_state_read(f->c, &st, &f->err));
+	assert_true(st.nholds == 0 && st.npoints == 0 && st.audit_number == 0);
+	state_release(&st);
+	help_check(f);
+}
+
+static void test_version_1(void **state)
+{
+	struct fixture *f = *state;
+	char dir[128];
+	struct lease l = help_spec(LEASE_READER, "");
+
+	make_version_1(f);
+	/* only read: the copy is migrated, the catalog is not touched, nothing is left */
+	assert_ok(f, catalog_open(f->path, CATALOG_READ_ONLY, help_uuid, &f->c, &f->err));
+	look_at_version_1(f);
+	assert_non_null(f->c->private_dir);
+	str_copy(dir, sizeof(dir), f->c->private_dir);
+	assert_code(f, catalog_lease_begin(f->c, &l, &f->err), ERR_READONLY);
+	assert_false(catalog_can_write(f->c));
+	catalog_close(f->c);
+	assert_int_not_equal(access(dir, F_OK), 0);
+	setenv("TMPDIR", "/nowhere", 1);
+	assert_code(f, catalog_open(f->path, CATALOG_READ_ONLY, help_uuid, &f->c, &f->err), ERR_IO);
+	unsetenv("TMPDIR");
+	f->c = NULL;
+	{
+		sqlite3 *db = NULL;
+
+		assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+		assert_int_equal(sqlite3_exec(db, "SELECT forgotten FROM point", NULL, NULL, NULL),
+				 SQLITE_ERROR);
+		sqlite3_close(db);
+	}
+	/* written: migrated, once */
+	help_open(f);
+	look_at_version_1(f);
+	assert_int_equal(help_number(f, "PRAGMA user_version"), 2);
+	catalog_close(f->c);
+	help_open(f);
+	look_at_version_1(f);
+	help_backup(f, "a", 5, 1);
+}
+
 static void test_read_only_handle(void **state)
 {
 	struct fixture *f = *state;
@@ -333,6 +422,24 @@ static void test_read_only_mount(void **state)
 	in_child(mount_shm, f); /* the file alone is the whole catalog */
 }
 
+static void mount_version_1(struct fixture *f)
+{
+	read_only_mount(f);
+	look(f, 1, true);
+}
+
+/* The other ways to open it lead to the same copy. */
+static void test_version_1_elsewhere(void **state)
+{
+	struct fixture *f = *state;
+
+	make_version_1(f);
+	assert_int_equal(chmod(f->dir, 0755), 0);
+	assert_int_equal(chmod(f->path, 0644), 0);
+	in_child(nobody_wal, f);
+	in_child(mount_version_1, f);
+}
+
 /* A path with characters that a URI gives a meaning to. */
 static void mount_strange(struct fixture *f)
 {
@@ -447,6 +554,8 @@ int main(void)
 		T(test_identity),
 		F(test_not_a_catalog),
 		T(test_upgrade),
+		F(test_version_1),
+		F(test_version_1_elsewhere),
 		T(test_read_only_handle),
 		T(test_no_permission),
 		T(test_read_only_mount),
