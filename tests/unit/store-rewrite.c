@@ -1,102 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Rewriting packs: what is kept stays where it was, byte for byte; what is dropped is gone; what is fresh is there; a bad
- * record is named and never copied; readers of the old file are not disturbed; and a kill or an error at each step leaves
- * the old file or the new one, whole.
- *
- * base/fault.c reads the environment once a process, so faults are met by this program started again.
+ * record is named and never copied; readers of the old file are not disturbed.  Kills and errors: store-rewrite-faults.c.
  */
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 
-#include "base/proc.h"
-#include "store/internal.h"
-#include "tests/unit/store-help.h"
+#include "tests/unit/rewrite-help.h"
 
 #include "base/banned.h"
-
-enum { N = 200, PACK = 0x1ab, TOKEN = 5 };
-
-/* A pack of N objects of all types, slot i is object i. */
-static void setup(struct fixture *f, unsigned suite, struct object *o)
-{
-	help_store(f, suite, 0);
-	for (unsigned i = 0; i < N; i++)
-		o[i] = (struct object){ .type = 1 + (enum object_type)(i % OBJECT_TYPE_LAST),
-					.size = 50 + i * 37,
-					.seed = 7000 + i };
-	help_pack(f, 1, PACK, o, N, 1);
-}
-
-struct bits {
-	uint8_t bytes[SLOT_MAX_COUNT / 8];
-};
-static void keep(struct bits *b, uint32_t slot)
-{
-	b->bytes[slot / 8] |= (uint8_t)(1u << (slot % 8));
-}
-static bool has(const struct bits *b, uint32_t slot)
-{
-	return b->bytes[slot / 8] >> (slot % 8) & 1;
-}
-static struct rewrite_spec spec_of(const struct bits *b)
-{
-	return (struct rewrite_spec){ .number = PACK,
-				      .keep = b->bytes,
-				      .keep_bytes = sizeof(b->bytes) };
-}
-
-static unsigned staged_files(const struct fixture *f)
-{
-	char path[128];
-	struct err err = ERR_INIT;
-	struct buf out = BUF_INIT;
-	const char *argv[] = { "find", path, "-type", "f", NULL };
-	unsigned n = 0;
-
-	snprintf(path, sizeof(path), "%s/staging", f->dir);
-	ok(proc_run(argv, &out, 65536, &err));
-	for (size_t i = 0; i < out.len; i++)
-		n += out.data[i] == '\n';
-	buf_release(&out);
-	return n;
-}
-
-static int rewrite_in(struct fixture *f, const struct rewrite_spec *spec, bool replace,
-		      struct rewrite_result *res)
-{
-	struct store_stage *st;
-	struct err err = ERR_INIT;
-	int r;
-
-	ok(store_stage_begin(f->store, TOKEN, &st, &err));
-	r = store_pack_rewrite(st, f->reader, spec, res, &f->err);
-	assert_int_equal(staged_files(f), r == 0);
-	if (r == 0 && replace)
-		ok(store_pack_replace(st, spec->number, &err));
-	ok(store_stage_sync(st, &err));
-	ok(store_stage_end(st, &err));
-	return r;
-}
-
-static void frame_of(const struct buf *file, struct pack_header *h, struct pack_trailer *t)
-{
-	struct err err = ERR_INIT;
-
-	ok(pack_header_decode(file->data, h, &err));
-	ok(pack_trailer_decode(file->data + file->len - PACK_TRAILER_LEN, file->len, t, &err));
-}
-
-static void expect(struct fixture *f, const struct object *o, const struct bits *kept)
-{
-	for (unsigned i = 0; i < N; i++) {
-		int r = help_read(f, f->reader, &o[i], &f->err);
-
-		if (r != (has(kept, i) ? 0 : ERR_DAMAGED))
-			fail_msg("slot %u: %d %s", i, r, f->err.text);
-	}
-}
 
 static void compare_records(struct fixture *f, const struct buf *before, const struct buf *after,
 			    const struct bits *kept)
@@ -677,202 +589,6 @@ static void test_quarantine(void **state)
 	help_store_end(&f);
 }
 
-/* --- faults and kills; in a process of its own --- */
-
-static unsigned kept_slots(struct bits *kept)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < N; i += 3, n++)
-		keep(kept, i);
-	return n;
-}
-
-/* Works in the folder and with the key that it is given, and says by its exit status how it went: 0, or the place of the
- * error's code in the table. */
-static int act(const char *dir, const char *key_hex, const char *quarantine)
-{
-	struct fixture f = { 0 };
-	struct bits *kept = calloc(1, sizeof(*kept));
-	struct rewrite_spec spec = spec_of(kept);
-	struct rewrite_result res;
-	struct store_stage *st;
-	uint8_t key[KEY_LEN];
-	cleanup_free char *name = NULL;
-	struct err err = ERR_INIT;
-	int r;
-
-	str_copy(f.dir, sizeof(f.dir), dir);
-	help_random(f.uuid, UUID_LEN, 99);
-	if (!hex_decode(key, key_hex, KEY_LEN) ||
-	    codec_keys_import(1, f.uuid, key, &f.keys, &err) < 0)
-		return 250;
-	help_store_open(&f, 0);
-	kept_slots(kept);
-	if (*quarantine) {
-		r = store_pack_quarantine(f.store, PACK, &name, &err);
-	} else {
-		r = store_stage_begin(f.store, TOKEN, &st, &err);
-		if (r < 0)
-			return 251;
-		r = store_pack_rewrite(st, f.reader, &spec, &res, &err);
-		if (r == 0) {
-			rewrite_result_release(&res);
-			r = store_pack_replace(st, PACK, &err);
-		}
-		if (r == 0)
-			r = store_stage_sync(st, &err);
-		if (store_stage_end(st, &err) < 0)
-			return 252;
-	}
-	if (r < 0)
-		dprintf(STDERR_FILENO, "%s\n", err.text);
-	help_store_close(&f);
-	codec_keys_free(f.keys);
-	free(kept);
-	return r < 0 ? r - ERR_FIRST_ : 0;
-}
-
-static int run_act(const struct fixture *f, const char *fault, bool quarantine)
-{
-	char self[4096] = "", hex[2 * KEY_LEN + 1];
-	uint8_t key[KEY_LEN];
-	struct err err = ERR_INIT;
-	int status;
-	pid_t pid;
-
-	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
-	ok(codec_keys_export(f->keys, key, &err));
-	hex_encode(hex, key, KEY_LEN);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		setenv("LIVEPOINT_FAULT", fault, 1);
-		execl(self, self, f->dir, hex, quarantine ? "quarantine" : "", NULL);
-		_exit(253);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (WIFSIGNALED(status))
-		return -WTERMSIG(status);
-	return WEXITSTATUS(status);
-}
-
-/* The old file or the new one, whole, and readable by a store that was opened afterwards; what is in staging goes with the
- * sweep, and then the work can be done again. */
-static void old_or_new(struct fixture *f, const struct object *o, const char *fault, bool replaced)
-{
-	struct bits *kept = calloc(1, sizeof(*kept));
-	struct store_pack *p;
-	unsigned count, want = kept_slots(kept);
-	struct err err = ERR_INIT;
-
-	store_drop_cache(f->store);
-	ok(store_pack_get(f->store, PACK, &p, &err));
-	assert_non_null(store_pack_entries(p, &count));
-	store_pack_put(p);
-	if (count != (replaced ? want : N))
-		fail_msg("%s: %u slots", fault, count);
-	for (unsigned i = 0; i < N; i++)
-		assert_int_equal(help_read(f, f->reader, &o[i], &err),
-				 !replaced || has(kept, i) ? 0 : ERR_DAMAGED);
-	ok(store_stage_remove(f->store, TOKEN, &err));
-	assert_int_equal(run_act(f, "", false), 0);
-	store_drop_cache(f->store);
-	for (unsigned i = 0; i < N; i++)
-		assert_int_equal(help_read(f, f->reader, &o[i], &err),
-				 has(kept, i) ? 0 : ERR_DAMAGED);
-	assert_int_equal(staged_files(f), 0);
-	free(kept);
-}
-
-static void test_faults(void **state)
-{
-	static const struct {
-		const char *fault;
-		int code; /* 0: killed */
-		bool replaced;
-	} cases[] = {
-		{ "store.stage.create:1:kill", 0, false },
-		{ "store.stage.create:1:enospc", ERR_NOSPC, false },
-		{ "store.rewrite.write:1:kill", 0, false },
-		{ "store.rewrite.write:1:eio", ERR_IO, false },
-		{ "store.rewrite.write:1:short", ERR_NOSPC, false },
-		{ "store.rewrite.write:2:short", ERR_NOSPC, false },
-		{ "store.rewrite.write:2:kill", 0, false },
-		{ "store.rewrite.sync:1:kill", 0, false },
-		{ "store.rewrite.sync:1:eio", ERR_IO, false },
-		{ "store.rewrite.rename:1:kill", 0, false },
-		{ "store.rewrite.rename:1:eio", ERR_IO, false },
-		{ "store.rewrite.rename:1:eperm", ERR_PERM, false },
-		{ "store.folder.sync:1:kill", 0, true },
-		{ "store.folder.sync:1:eio", ERR_IO, true },
-		{ "store.stage.remove:1:kill", 0, true },
-	};
-	struct object *o = calloc(N, sizeof(*o));
-
-	(void)state;
-#ifndef ENABLE_FAULT_POINTS
-	skip();
-#endif
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct fixture f;
-		int r;
-
-		help_store(&f, 1, 0);
-		for (unsigned k = 0; k < N; k++) /* more than one write */
-			o[k] = (struct object){ .type = 1 +
-							(enum object_type)(k % OBJECT_TYPE_LAST),
-						.size = 20000,
-						.seed = 2 * k + 1 };
-		help_pack(&f, 1, PACK, o, N, 1);
-		r = run_act(&f, cases[i].fault, false);
-		if (r != (cases[i].code ? cases[i].code - ERR_FIRST_ : -SIGKILL))
-			fail_msg("%s: %d", cases[i].fault, r);
-		/* an error leaves nothing behind, a kill leaves it for the sweep */
-		if (cases[i].code)
-			assert_int_equal(staged_files(&f), 0);
-		old_or_new(&f, o, cases[i].fault, cases[i].replaced);
-		help_store_end(&f);
-	}
-	free(o);
-}
-
-static void test_quarantine_faults(void **state)
-{
-	static const struct {
-		const char *fault;
-		bool moved;
-	} cases[] = {
-		{ "store.quarantine.make:1:", false },
-		{ "store.quarantine.parent-sync:1:", false },
-		{ "store.quarantine.rename:1:", false },
-		{ "store.quarantine.sync:1:", true },
-		{ "store.quarantine.from-sync:1:", true },
-	};
-	struct object o[N];
-
-	(void)state;
-#ifndef ENABLE_FAULT_POINTS
-	skip();
-#endif
-	for (size_t i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
-		bool kill = i % 2;
-		char fault[64], path[128];
-		struct fixture f;
-
-		setup(&f, 1, o);
-		help_pack_path(&f, PACK, path);
-		snprintf(fault, sizeof(fault), "%s%s", cases[i / 2].fault, kill ? "kill" : "eio");
-		assert_int_equal(run_act(&f, fault, true), kill ? -SIGKILL : ERR_IO - ERR_FIRST_);
-		assert_int_equal(access(path, F_OK), cases[i / 2].moved ? -1 : 0);
-		if (!cases[i / 2].moved) {
-			assert_int_equal(help_read(&f, f.reader, &o[3], &f.err), 0);
-			assert_int_equal(run_act(&f, "", true), 0);
-		}
-		help_store_end(&f);
-	}
-}
-
 /* chattr +i: neither replaced nor removed, and said so by name. */
 static void test_immutable(void **state)
 {
@@ -891,7 +607,7 @@ static void test_immutable(void **state)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
 	if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0) {
-		/* test_faults has the same by a fault */
+		/* store-rewrite-faults.c has the same by a fault */
 		close(fd);
 		free(kept);
 		help_store_end(&f);
@@ -958,18 +674,15 @@ static void test_allocation_failures(void **state)
 	help_store_end(&f);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_keeps_and_drops), cmocka_unit_test(test_heals),
 		cmocka_unit_test(test_bad_records),	cmocka_unit_test(test_wrong_content),
 		cmocka_unit_test(test_from_records),	cmocka_unit_test(test_unusable),
 		cmocka_unit_test(test_readers),		cmocka_unit_test(test_quarantine),
-		cmocka_unit_test(test_faults),		cmocka_unit_test(test_quarantine_faults),
 		cmocka_unit_test(test_immutable),	cmocka_unit_test(test_allocation_failures),
 	};
 
-	if (argc == 4)
-		return act(argv[1], argv[2], argv[3]);
 	return cmocka_run_group_tests_name("store-rewrite", tests, NULL, NULL);
 }
