@@ -45,6 +45,9 @@ static int act(const char *dir, const char *key_hex, const char *quarantine)
 		}
 		if (r == 0)
 			r = store_stage_sync(st, &err);
+		/* an error leaves nothing behind, even before the stage ends */
+		if (r < 0 && staged_files(&f))
+			return 254;
 		if (store_stage_end(st, &err) < 0)
 			return 252;
 	}

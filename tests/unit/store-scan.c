@@ -365,39 +365,44 @@ static void test_unreadable(void **state)
 	}
 }
 
-/* Nothing but headers, each with the longest record that fits, or one that just does not chain: the work stays in proportion to
- * the file. */
+/* Headers back to back from a place where none must be, of records of plain_len bytes; a whole trailer over a footer that is
+ * none, so that chains are walked. */
+static void hostile_file(struct scene *sc, uint8_t *file, size_t size, uint32_t plain_len)
+{
+	unsigned suite = sc->header.suite;
+	struct record_header h = { .type = OBJECT_CHUNK, .epoch = sc->header.epoch };
+	struct pack_trailer t = { .footer_offset = size - PACK_TRAILER_LEN - FOOTER_MAGIC_LEN,
+				  .footer_len = FOOTER_MAGIC_LEN };
+	size_t at = PACK_HEADER_LEN + 1;
+
+	memset(file, 0, size);
+	memcpy(file, sc->file.data, PACK_HEADER_LEN);
+	h.plain_len = plain_len;
+	h.stored_len = plain_len + (suite ? TAG_MAX : 0);
+	for (uint32_t i = 0; at + RECORD_HEADER_LEN + h.stored_len < t.footer_offset;
+	     at += RECORD_HEADER_LEN, i++) {
+		h.slot = i % SLOT_MAX_COUNT;
+		put_le32(h.nonce, suite ? h.slot : 0);
+		record_header_encode(&h, file + at);
+	}
+	memcpy(t.instance, sc->header.instance, sizeof(t.instance));
+	pack_trailer_encode(&t, file + size - PACK_TRAILER_LEN);
+}
+
+/* The work stays in proportion to the file, whatever lengths it tells. */
 static void test_hostile_lengths(void **state)
 {
-	enum { SIZE = 2 << 20 };
-	uint8_t *file = calloc(1, SIZE);
+	/* long ones, so that trying each tag reads the file again and again; short ones that chain */
+	static const uint32_t lengths[] = { 3 << 19, 7 * RECORD_HEADER_LEN, 1000 };
+	enum { SIZE = 4 << 20 };
+	uint8_t *file = malloc(SIZE);
 
 	(void)state;
-	for (unsigned k = 0; k < 2 * 3; k++) {
-		unsigned suite = k % 2, how = k / 2;
-		struct scene *sc = scene(suite);
-		struct record_header h = { .type = OBJECT_CHUNK,
-					   .epoch = sc->header.epoch,
-					   .nonce = { 0 } };
+	for (unsigned k = 0; k < 2 * ARRAY_SIZE(lengths); k++) {
+		struct scene *sc = scene(k % 2);
+		uint32_t sealed = k % 2 ? TAG_MAX : 0;
 
-		memcpy(file, sc->file.data, PACK_HEADER_LEN);
-		/* a byte off, so that each is found by the search, not where one must be */
-		for (size_t at = PACK_HEADER_LEN + 1, i = 0; at + 2 * RECORD_HEADER_LEN < SIZE;
-		     at += RECORD_HEADER_LEN, i++) {
-			uint32_t left = (uint32_t)(SIZE - at - RECORD_HEADER_LEN);
-
-			h.slot = (uint32_t)i % SLOT_MAX_COUNT;
-			h.plain_len = how == 0 ? left - 16 :
-				      how == 1 ? 96 * (1 + (uint32_t)(i % 50)) - 96 + 1 :
-						 RECORD_HEADER_LEN * 7;
-			h.plain_len = MIN(MIN(h.plain_len, left - 16), OBJECT_PLAIN_MAX);
-			h.stored_len = h.plain_len + (suite ? TAG_MAX : 0);
-			put_le32(h.nonce, suite ? h.slot : 0);
-			record_header_encode(&h, file + at);
-		}
-		if (how == 2) /* a whole trailer, so that chains are walked */
-			memcpy(file + SIZE - PACK_TRAILER_LEN,
-			       sc->file.data + sc->file.len - PACK_TRAILER_LEN, PACK_TRAILER_LEN);
+		hostile_file(sc, file, SIZE, lengths[k / 2] - (k / 2 == 1 ? sealed : 0));
 		help_save(sc->path, file, SIZE);
 		spy_on(&sc->f, 0, 0);
 		help_ok(scan(sc), &sc->f.err, "scan", __LINE__);
@@ -405,11 +410,35 @@ static void test_hostile_lengths(void **state)
 		assert_int_equal(sc->seen->records, 0);
 		assert_int_equal(sc->res.lost_bytes, SIZE - PACK_HEADER_LEN);
 		if (spy.bytes > 16 * (uint64_t)SIZE)
-			fail_msg("suite %u, case %u: %" PRIu64 " bytes read of %d", suite, how,
-				 spy.bytes, SIZE);
+			fail_msg("case %u: %" PRIu64 " bytes read of %d", k, spy.bytes, SIZE);
 		scene_end(sc);
 	}
 	free(file);
+}
+
+static void set_slot(struct scene *sc, unsigned record, uint32_t slot)
+{
+	uint8_t *raw = sc->file.data + sc->entries[record].offset;
+
+	put_le32(raw + 8, slot);
+	put_le32(raw + RECORD_HEADER_LEN - 4, check_crc32c(raw, RECORD_HEADER_LEN - 4));
+}
+
+/* A header that names a slot again, in the chain and behind a break: `see` wants slots to ascend. */
+static void test_slot_again(void **state)
+{
+	struct scene *sc = scene(0);
+
+	(void)state;
+	set_slot(sc, 10, 5);
+	sc->file.data[sc->entries[50].offset] ^= 1;
+	set_slot(sc, 51, 5);
+	sc->file.data[sc->trailer.footer_offset] ^= 1;
+	scan_bytes(sc, sc->file.data, sc->file.len);
+	assert_int_equal(sc->seen->records, N - 3);
+	assert_int_equal(sc->seen->foreign, 0);
+	assert_true(sc->seen->good[5] && sc->seen->good[11] && sc->seen->good[52]);
+	scene_end(sc);
 }
 
 /* Anything at all happens to a pack: what is said to be good is what was there, slot for slot. */
@@ -478,8 +507,8 @@ int main(void)
 		cmocka_unit_test(test_whole),		cmocka_unit_test(test_one_record),
 		cmocka_unit_test(test_two_breaks),	cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_nested),		cmocka_unit_test(test_unreadable),
-		cmocka_unit_test(test_hostile_lengths), cmocka_unit_test(test_random_harm),
-		cmocka_unit_test(test_without_key),
+		cmocka_unit_test(test_hostile_lengths), cmocka_unit_test(test_slot_again),
+		cmocka_unit_test(test_random_harm),	cmocka_unit_test(test_without_key),
 	};
 
 	return cmocka_run_group_tests_name("store-scan", tests, NULL, NULL);
