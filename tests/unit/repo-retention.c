@@ -276,31 +276,50 @@ static bool is_newer(const struct keep_point *a, const struct keep_point *b)
 	return a->time > b->time || (a->time == b->time && a->sequence > b->sequence);
 }
 
-static void label_of(const struct keep_point *p, const char *format, bool local, char out[32])
+/* Literal formats, so that the compiler checks them. */
+static void label_of(const struct keep_point *p, unsigned period, bool local, char out[32])
 {
 	time_t t = (time_t)p->time;
+	size_t n = 0;
 	struct tm tm;
 
 	assert_non_null(local ? localtime_r(&t, &tm) : gmtime_r(&t, &tm));
-	assert_true(strftime(out, 32, format, &tm) > 0);
+	switch (period) {
+	case KEEP_HOURLY:
+		n = strftime(out, 32, "%Y-%m-%d %H", &tm);
+		break;
+	case KEEP_DAILY:
+		n = strftime(out, 32, "%Y-%m-%d", &tm);
+		break;
+	case KEEP_WEEKLY:
+		n = strftime(out, 32, "%G-%V", &tm);
+		break;
+	case KEEP_MONTHLY:
+		n = strftime(out, 32, "%Y-%m", &tm);
+		break;
+	case KEEP_YEARLY:
+		n = strftime(out, 32, "%Y", &tm);
+		break;
+	}
+	assert_true(n > 0);
 }
 
 /* Is point i the newest of its period, and are fewer than n other periods newer? */
 static bool kept_by_period(const struct keep_point *p, size_t count, size_t i, int64_t now,
-			   uint32_t n, const char *format, bool local)
+			   uint32_t n, unsigned period, bool local)
 {
 	static char newer[MOST][32];
 	char mine[32];
 	size_t distinct = 0;
 
-	label_of(&p[i], format, local, mine);
+	label_of(&p[i], period, local, mine);
 	for (size_t k = 0; k < count; k++) {
 		char label[32];
 		bool known = false;
 
 		if (p[k].time > now + KEEP_FUTURE_SLACK || !is_newer(&p[k], &p[i]))
 			continue;
-		label_of(&p[k], format, local, label);
+		label_of(&p[k], period, local, label);
 		if (!strcmp(label, mine))
 			return false;
 		for (size_t j = 0; j < distinct && !known; j++)
@@ -314,6 +333,14 @@ static bool kept_by_period(const struct keep_point *p, size_t count, size_t i, i
 static unsigned reference(const struct keep_rules *k, const struct keep_point *p, size_t count,
 			  size_t i, int64_t now)
 {
+	const struct {
+		unsigned bit;
+		uint32_t n;
+	} periods[] = { { KEEP_HOURLY, k->hourly },
+			{ KEEP_DAILY, k->daily },
+			{ KEEP_WEEKLY, k->weekly },
+			{ KEEP_MONTHLY, k->monthly },
+			{ KEEP_YEARLY, k->yearly } };
 	unsigned why = p[i].held ? KEEP_HELD : 0;
 	bool local = k->offset != NULL;
 	size_t newer = 0;
@@ -328,16 +355,9 @@ static unsigned reference(const struct keep_rules *k, const struct keep_point *p
 		newest = MAX(newest, p[j].time);
 	}
 	why |= newer < k->last ? KEEP_LAST : 0;
-	if (kept_by_period(p, count, i, now, k->hourly, "%Y-%m-%d %H", local))
-		why |= KEEP_HOURLY;
-	if (kept_by_period(p, count, i, now, k->daily, "%Y-%m-%d", local))
-		why |= KEEP_DAILY;
-	if (kept_by_period(p, count, i, now, k->weekly, "%G-%V", local))
-		why |= KEEP_WEEKLY;
-	if (kept_by_period(p, count, i, now, k->monthly, "%Y-%m", local))
-		why |= KEEP_MONTHLY;
-	if (kept_by_period(p, count, i, now, k->yearly, "%Y", local))
-		why |= KEEP_YEARLY;
+	for (size_t j = 0; j < ARRAY_SIZE(periods); j++)
+		if (kept_by_period(p, count, i, now, periods[j].n, periods[j].bit, local))
+			why |= periods[j].bit;
 	if (k->within && (uint64_t)(newest - p[i].time) <= k->within)
 		why |= KEEP_WITHIN;
 	return why;
