@@ -10,6 +10,7 @@
 
 #include <time.h>
 
+#include "repo/gc.h"
 #include "repo/retention.h"
 
 #include "base/banned.h"
@@ -81,10 +82,14 @@ static struct jval *reasons_json(unsigned reasons)
 	return v;
 }
 
-static int plan_json(const struct forget_plan *p, bool dry_run, uint64_t grace, struct err *err)
+/* line: lines of a prune follow. */
+static int plan_json(const struct forget_plan *p, bool dry_run, bool line, uint64_t grace,
+		     struct err *err)
 {
 	struct jval *o = jval_object(), *points = jval_array();
 	size_t i;
+
+	jval_set(o, "type", jval_str("forget"));
 
 	for (i = 0; i < p->count; i++) {
 		const struct forget_item *item = &p->items[i];
@@ -106,7 +111,7 @@ static int plan_json(const struct forget_plan *p, bool dry_run, uint64_t grace, 
 	jval_set(o, "stay", jval_uint(p->count - p->going));
 	jval_set(o, "forgotten", jval_uint(p->going));
 	jval_set(o, "points", points);
-	return out_json(o, err);
+	return line ? out_json_line(o, err) : out_json(o, err);
 }
 
 static void reasons_text(const struct forget_item *item, struct buf *out)
@@ -179,11 +184,21 @@ static int forget_by_rule(const struct cli *cli, struct repo *repo, const struct
 	}
 }
 
+static int prune(struct cli *cli, struct repo *repo, bool dry_run, struct err *err)
+{
+	struct prune_spec spec = { .min_doomed = PRUNE_MIN_DOOMED };
+
+	if (!dry_run)
+		return prune_run(cli, repo, &spec, err);
+	out_note(cli, "a dry run of forget does not say what prune would free");
+	return 0;
+}
+
 int cmd_forget(struct cli *cli, struct err *err)
 {
 	const struct options *o = &cli->opt;
 	cleanup_ptr(repo) repo = NULL;
-	bool dry_run = opt_given(o, O_DRY_RUN);
+	bool dry_run = opt_given(o, O_DRY_RUN), with_prune = opt_given(o, O_PRUNE);
 	struct keep_rules rules = { 0 };
 	struct forget_plan plan = { 0 };
 	uint64_t grace = opt_number(o, O_GRACE, 0);
@@ -194,7 +209,7 @@ int cmd_forget(struct cli *cli, struct err *err)
 	if (grace > GRACE_MAX)
 		return err_set(err, ERR_USAGE, "--grace is at most 100 years");
 	r = cli_repo_open(cli, dry_run ? REPO_READ : REPO_WRITE,
-			  dry_run ? KEY_NOT_USED : KEY_NEEDED, false, &repo, err);
+			  dry_run ? KEY_NOT_USED : KEY_NEEDED, with_prune && !dry_run, &repo, err);
 	if (r < 0)
 		return r;
 	if (!opt_given(o, O_GRACE))
@@ -206,10 +221,10 @@ int cmd_forget(struct cli *cli, struct err *err)
 		r = repo_forget_points(repo, o->args, o->nargs, (int64_t)MIN(grace, GRACE_MAX),
 				       dry_run, &plan, err);
 	if (r >= 0)
-		r = cli->json ? plan_json(&plan, dry_run, grace, err) :
+		r = cli->json ? plan_json(&plan, dry_run, with_prune && !dry_run, grace, err) :
 				plan_text(cli, &plan, dry_run, grace, err);
 	forget_plan_release(&plan);
-	return r;
+	return r >= 0 && with_prune ? prune(cli, repo, dry_run, err) : r;
 }
 
 /* --- unforget --- */

@@ -93,6 +93,8 @@ static const struct opt_def forget_opts[] = {
 	{ O_DRY_RUN, "dry-run", 0, OPT_FLAG, false, NULL, "print what would stay and why" },
 	{ O_GRACE, "grace", 0, OPT_DURATION, false, "DURATION",
 	  "time in which the points can come back (default: the repository's)" },
+	{ O_PRUNE, "prune", 0, OPT_FLAG, false, NULL,
+	  "then free what no point uses, as prune does" },
 };
 
 static const struct opt_def protect_opts[] = {

@@ -169,6 +169,8 @@ int state_store(struct repo *r, struct catalog *c, uint64_t token, struct store_
 /* ERR_DAMAGED if packs are newer than the catalog, which then is an older one that was put back: publishing would use
  * their numbers again, and a sweep remove what has become a point's.  Before any sweep. */
 int sweep_check(struct repo *r, struct catalog *c, struct err *err);
+/* S3 to S5 for what a token has renamed and not published; the caller is its owner, or its lease is gone. */
+int sweep_rows(struct repo *r, struct catalog *c, uint64_t token, struct err *err);
 /* Sweep on a connection of the caller's. */
 int sweep_with(struct repo *r, struct catalog *c, struct err *err);
 

@@ -8,7 +8,8 @@
  *
  * 1. The object is durable before the transaction that names it and makes the change.
  * 2. What is written is read from the catalog after the pack's number was handed out: next_pack is above it.
- * 3. Prune does not exclude changes of holds: it compares after its transaction, and writes again if it was overtaken.
+ * 3. Prune does not exclude changes of holds: the transaction refuses an object that was read before another one was
+ *    published, and it is written again.
  * 4. After ERR_UNKNOWN the catalog is asked again, and nothing is removed.
  */
 #include <inttypes.h>
@@ -21,7 +22,6 @@
 
 #define WAIT_NS (30 * UINT64_C(1000000000)) /* for another change of a hold */
 #define WAIT_STEP_MS 100
-#define AGAIN_MOST 8 /* rounds of invariant 3 */
 
 /* --- the object --- */
 
@@ -149,11 +149,12 @@ static int write_pack(struct repo *r, struct store_stage *stage, uint64_t number
 	return ret;
 }
 
-/* I4 to I10 under a lease of the caller's.  written: what the object says, released by the caller. */
+/* I4 to I10 under a lease of the caller's.  ERR_LOCKED: somebody published another object since ours was read. */
 static int store_once(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
-		      const struct hold_change *hold, struct audit *audit, struct state *written,
-		      struct object_ref *ref, struct err *err)
+		      const struct hold_change *hold, struct audit *audit, struct object_ref *ref,
+		      struct err *err)
 {
+	struct state written = { 0 };
 	cleanup_buf struct buf bytes = BUF_INIT;
 	struct pack_done pack;
 	struct session_done done = { .packs = &pack, .npacks = 1 };
@@ -161,11 +162,12 @@ static int store_once(struct repo *r, struct catalog *c, uint64_t token, struct 
 	int ret = catalog_pack_begin(c, token, PACK_MAP, &number, err);
 
 	if (ret == 0)
-		ret = catalog_state_read(c, written, err);
+		ret = catalog_state_read(c, &written, err);
 	if (ret == 0 && hold)
-		ret = apply_hold(written, hold, err);
+		ret = apply_hold(&written, hold, err);
 	if (ret == 0)
-		ret = encode(written, &bytes, err);
+		ret = encode(&written, &bytes, err);
+	state_release(&written);
 	if (ret == 0)
 		ret = write_pack(r, stage, number, &bytes, ref, &pack, err);
 	if (ret == 0)
@@ -173,49 +175,39 @@ static int store_once(struct repo *r, struct catalog *c, uint64_t token, struct 
 	return ret;
 }
 
-/* --- under the caller's lease --- */
-
-static bool same_hold(const struct hold *a, const struct hold *b)
+/* Invariant 3.  What was written for nothing is removed before the next attempt, as a sweep would do later. */
+static int store_tries(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
+		       const struct hold_change *hold, struct audit *audit, struct object_ref *ref,
+		       struct err *err)
 {
-	return !memcmp(a->point, b->point, POINT_ID_LEN) && a->since == b->since &&
-	       a->until == b->until && !strcmp(a->reason, b->reason);
-}
+	uint64_t until = time_mono_ns() + WAIT_NS;
+	int64_t time = audit ? audit->entry.time : 0;
+	int ret;
 
-static bool same_tables(const struct state *a, const struct state *b)
-{
-	if (a->nholds != b->nholds || a->npoints != b->npoints)
-		return false;
-	for (size_t i = 0; i < a->nholds; i++)
-		if (!same_hold(&a->holds[i], &b->holds[i]))
-			return false;
-	for (size_t i = 0; i < a->npoints; i++)
-		if (memcmp(a->points[i].id, b->points[i].id, POINT_ID_LEN) != 0 ||
-		    a->points[i].expired != b->points[i].expired ||
-		    a->points[i].forgotten != b->points[i].forgotten ||
-		    a->points[i].until != b->points[i].until)
-			return false;
-	return true;
+	for (;;) {
+		if (audit)
+			audit->entry.time = time;
+		ret = store_once(r, c, token, stage, hold, audit, ref, err);
+		if (ret != ERR_LOCKED || time_mono_ns() >= until)
+			return ret;
+		err_clear(err);
+		ret = sweep_rows(r, c, token, err);
+		if (ret < 0)
+			return ret;
+	}
 }
 
 int state_store(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
 		const struct hold_change *hold, struct audit *audit, struct err *err)
 {
-	int ret = repo_need_key(r, err);
-	bool same = false;
+	struct err local = ERR_INIT;
+	struct object_ref ref = { 0 };
+	int ret;
 
-	for (int i = 0; i < AGAIN_MOST && ret == 0 && !same; i++) {
-		struct state written = { 0 }, now = { 0 };
-		struct object_ref ref = { 0 };
-
-		ret = store_once(r, c, token, stage, i ? NULL : hold, i ? NULL : audit, &written,
-				 &ref, err);
-		if (ret == 0)
-			ret = catalog_state_read(c, &now, err);
-		same = ret == 0 && same_tables(&written, &now);
-		state_release(&written);
-		state_release(&now);
-	}
-	return ret;
+	if (!err)
+		err = &local;
+	ret = repo_need_key(r, err);
+	return ret < 0 ? ret : store_tries(r, c, token, stage, hold, audit, &ref, err);
 }
 
 /* --- a session of its own --- */
@@ -319,7 +311,6 @@ int state_publish(struct repo *r, const struct hold_change *hold, struct audit *
 	struct state_session s = { .repo = r, .lease_fd = -1 };
 	struct err local = ERR_INIT;
 	struct object_ref ref = { 0 };
-	struct state written = { 0 };
 	int ret;
 
 	if (!err)
@@ -335,9 +326,7 @@ int state_publish(struct repo *r, const struct hold_change *hold, struct audit *
 	if (ret == 0)
 		ret = store_stage_begin(r->store, s.lease.token, &s.stage, err); /* I3 */
 	if (ret == 0)
-		ret = store_once(r, s.catalog, s.lease.token, s.stage, hold, audit, &written, &ref,
-				 err);
-	state_release(&written);
+		ret = store_tries(r, s.catalog, s.lease.token, s.stage, hold, audit, &ref, err);
 	if (ret == ERR_UNKNOWN)
 		ret = look_again(&s, &ref, err);
 	session_end(&s, ret);

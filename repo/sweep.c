@@ -36,15 +36,20 @@ static int sweep_files(struct repo *r, struct catalog *c, uint64_t token, struct
 	return ret < 0 ? ret : 0;
 }
 
+int sweep_rows(struct repo *r, struct catalog *c, uint64_t token, struct err *err)
+{
+	int ret = sweep_files(r, c, token, err);
+
+	return ret < 0 ? ret : catalog_writing_delete(c, token, err);
+}
+
 /* S2 to S5 for a token whose lease is gone. */
 static int sweep_token(struct repo *r, struct catalog *c, uint64_t token, struct err *err)
 {
 	int ret = store_stage_remove(r->store, token, err);
 
 	if (ret >= 0)
-		ret = sweep_files(r, c, token, err);
-	if (ret >= 0)
-		ret = catalog_writing_delete(c, token, err);
+		ret = sweep_rows(r, c, token, err);
 	return ret < 0 ? err_prefix(err, "sweep of session %" PRIu64, token) : 0;
 }
 

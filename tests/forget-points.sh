@@ -104,6 +104,18 @@ nbdcopy "$(cat uri)" out.raw && cmp two.raw out.raw || fail "the export of a for
 expect_exit 13 lp export "$two" 2>/dev/null
 lp -q unexport --all
 lp verify >/dev/null 2>&1 || fail "verify"
+# both in one: the only point with two.raw goes, and its space with it
+[ "$(lp --json list --forgotten | jq length)" = 2 ] || fail "two points are forgotten"
+before=$(du -sb repo/packs | cut -f 1)
+lp -q --json forget --keep-last 1 --grace 0 --prune >prune.json || fail "forget --prune"
+head -n 1 prune.json | jq -e '.type == "forget" and .dry_run == false and .stay == 1' >/dev/null || fail "$(cat prune.json)"
+tail -n 1 prune.json | jq -e '.type == "summary" and .points == 1 and .bytes_freed > 1900000' >/dev/null ||
+	fail "$(cat prune.json)"
+[ $((before - $(du -sb repo/packs | cut -f 1))) -gt 1900000 ] || fail "no space was freed"
+# the one with a time of grace can still come back, with its data
+lp -q unforget "$three" >/dev/null && lp -q restore "$three" out.raw --overwrite && cmp one.raw out.raw ||
+	fail "the point with a time of grace"
+expect_exit 13 lp unforget "$two" 2>/dev/null
 lp verify --leftovers >left && [ ! -s left ] || fail "leftovers: $(cat left)"
 
 # --- encrypted: without the key nothing changes, and lists and dry runs work ---

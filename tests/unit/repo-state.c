@@ -283,6 +283,33 @@ static void test_one_at_a_time(void **state)
 	assert_int_equal(count, 1 + 3 + 3 * 7);
 }
 
+/* A prune that is overtaken between its reading and its transaction must not publish an older list of holds. */
+static void test_overtaken(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	struct worker w[2] = { 0 };
+	pthread_t threads[2];
+	struct maintenance m;
+
+	maintenance_begin(f, &m);
+	for (unsigned i = 0; i < 2; i++) {
+		w[i].f = f;
+		w[i].number = i;
+		assert_int_equal(pthread_create(&threads[i], NULL, protect_many, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < 12; i++)
+		ok(state_store(f->repo, m.c, m.lease.token, m.stage, NULL, NULL, &err));
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		if (w[i].result < 0)
+			fail_msg("worker %u: %s", i, w[i].err.text);
+	}
+	maintenance_end(f, &m);
+	for (unsigned i = 0; i < 2; i++)
+		expect_hold(f, i, "last", 0);
+}
+
 /* Without the key nothing is changed. */
 static void test_locked(void **state)
 {
@@ -326,6 +353,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_under_maintenance, setup_encrypted, teardown),
 		cmocka_unit_test_setup_teardown(test_fenced, setup_plain, teardown),
 		cmocka_unit_test_setup_teardown(test_one_at_a_time, setup_plain, teardown),
+		cmocka_unit_test_setup_teardown(test_overtaken, setup_plain, teardown),
 		cmocka_unit_test_setup_teardown(test_locked, setup_encrypted, teardown),
 	};
 
