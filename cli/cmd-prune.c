@@ -94,6 +94,7 @@ int prune_run(struct cli *cli, struct repo *repo, struct prune_spec *spec, struc
 	progress_end(&view.progress);
 	if (r < 0)
 		return r;
+	cli_repo_seen(cli, repo); /* the generation has risen */
 	cli->attention |= res.packs_damaged != 0;
 	seconds = (double)(time_mono_ns() - begun) / 1e9;
 	return cli->json ? summary_json(spec, &res, seconds, err) :

@@ -6,6 +6,8 @@
  * 1. The MAC is made inside the transaction that appends: two commands never see the same predecessor.
  * 2. Without the key of an encrypted repository no MAC can be made, and nothing is changed.
  * 3. What the newest state object remembers is below the end of the log; a log that ends before was cut.
+ * 4. After a rebuild of the catalog the log begins behind the entry that the state object remembers, with the entry of the
+ *    rebuild ("repair" of "catalog").
  */
 #include <inttypes.h>
 #include <pwd.h>
@@ -127,11 +129,20 @@ int repo_log_each(struct repo *r, uint64_t from,
 
 struct chain {
 	const struct codec_keys *keys;
-	uint64_t count;
+	uint64_t begin; /* number after which the log begins: not 0 after a rebuild */
+	uint64_t count; /* number of the last entry that was looked at */
 	uint8_t last[ID_LEN];
 	uint64_t head; /* number that a state object remembers; 0: none */
 	uint8_t head_mac[ID_LEN];
 };
+
+static int head_differs(uint64_t number, struct err *err)
+{
+	return err_set(err, ERR_DAMAGED,
+		       "entry %" PRIu64
+		       " of the audit log is another one than the state object remembers",
+		       number);
+}
 
 static int check_entry(void *opaque, const struct audit_entry *e, struct err *err)
 {
@@ -152,11 +163,15 @@ static int check_entry(void *opaque, const struct audit_entry *e, struct err *er
 			       "entry %" PRIu64
 			       " of the audit log ('%s') was changed, or the one before it was",
 			       e->number, e->command);
-	if (e->number == k->head && memcmp(mac, k->head_mac, ID_LEN) != 0)
+	/* Else anybody could let the log begin where he likes. */
+	if (k->begin && e->number == k->begin + 1 &&
+	    (strcmp(e->command, "repair") != 0 || strcmp(e->subject, "catalog") != 0))
 		return err_set(err, ERR_DAMAGED,
-			       "entry %" PRIu64
-			       " of the audit log is another one than the state object remembers",
+			       "the audit log begins with entry %" PRIu64
+			       ", which is no rebuild of the catalog: those before were cut",
 			       e->number);
+	if (e->number == k->head && memcmp(mac, k->head_mac, ID_LEN) != 0)
+		return head_differs(e->number, err);
 	memcpy(k->last, mac, ID_LEN);
 	k->count++;
 	return 0;
@@ -193,15 +208,24 @@ int repo_log_verify(struct repo *r, uint64_t *count, struct err *err)
 	/* Before the log: it may grow meanwhile. */
 	ret = load_head(r, c, &k, err);
 	if (ret == 0)
+		ret = catalog_audit_anchor(c, &k.begin, k.last, err);
+	k.count = k.begin;
+	if (ret == 0 && k.head && k.head == k.begin && memcmp(k.last, k.head_mac, ID_LEN) != 0)
+		ret = head_differs(k.head, err);
+	if (ret == 0)
 		ret = catalog_audit_each(c, 1, check_entry, &k, err);
 	repo_catalog_put(r, c);
 	if (ret < 0)
 		return ret;
+	if (k.begin && k.count == k.begin)
+		return err_set(err, ERR_DAMAGED,
+			       "the audit log has no entry after %" PRIu64 ", where it begins",
+			       k.begin);
 	if (k.count < k.head)
 		return err_set(err, ERR_DAMAGED,
 			       "the audit log ends with entry %" PRIu64
 			       ", but the state object remembers entry %" PRIu64 ": it was cut",
 			       k.count, k.head);
-	*count = k.count;
+	*count = k.count - k.begin;
 	return 0;
 }

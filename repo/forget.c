@@ -6,6 +6,7 @@
  * 2. The catalog looks again at every point of the plan: one that was held or forgotten meanwhile fails the whole.
  * 3. Nothing is changed without the key of an encrypted repository: the audit log could not be kept.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -32,20 +33,23 @@ int repo_notes(struct repo *r, struct state *out, struct err *err)
 	return ret;
 }
 
+/* Both lists ascend by id, which stands first in their elements. */
+static int compare_id(const void *id, const void *element)
+{
+	return memcmp(id, element, POINT_ID_LEN);
+}
+
 const struct hold *state_hold(const struct state *s, const uint8_t id[POINT_ID_LEN])
 {
-	for (size_t i = 0; i < s->nholds; i++)
-		if (!memcmp(s->holds[i].point, id, POINT_ID_LEN))
-			return &s->holds[i];
-	return NULL;
+	static_assert(offsetof(struct hold, point) == 0, "searched by id");
+	return s->nholds ? bsearch(id, s->holds, s->nholds, sizeof(*s->holds), compare_id) : NULL;
 }
 
 const struct state_point *state_forgotten(const struct state *s, const uint8_t id[POINT_ID_LEN])
 {
-	for (size_t i = 0; i < s->npoints; i++)
-		if (!memcmp(s->points[i].id, id, POINT_ID_LEN))
-			return &s->points[i];
-	return NULL;
+	static_assert(offsetof(struct state_point, id) == 0, "searched by id");
+	return s->npoints ? bsearch(id, s->points, s->npoints, sizeof(*s->points), compare_id) :
+			    NULL;
 }
 
 bool hold_is_over(const struct hold *h, int64_t now)

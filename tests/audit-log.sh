@@ -63,6 +63,13 @@ for kind in plain encrypted; do
 	# unprotect (entry 7) wrote the newest state object, which remembers entry 6
 	tampered "DELETE FROM audit WHERE number > 5" "ends with entry 5.*remembers entry 6"
 	tampered "DELETE FROM audit" "ends with entry 0.*remembers entry 6"
+	# a beginning behind the first entry is only right after a rebuild
+	tampered "UPDATE meta SET audit_number = 5, audit_mac = (SELECT mac FROM audit WHERE number = 5);
+		DELETE FROM audit WHERE number < 6" "begins with entry 6.*cut"
+	tampered "UPDATE meta SET audit_number = 6, audit_mac = (SELECT mac FROM audit WHERE number = 6);
+		DELETE FROM audit" "no entry after 6"
+	tampered "UPDATE meta SET audit_number = 6, audit_mac = zeroblob(32); DELETE FROM audit WHERE number < 7" \
+		"entry 6 .*another one"
 	lp -q log --verify "${key[@]}" || fail "the original is damaged"
 	# the chain goes on behind a good end
 	lp -q protect web1@latest "${key[@]}"

@@ -163,6 +163,66 @@ static void test_forget(void **state)
 	assert_int_equal(repo_unforget(f->repo, point, text, &err), ERR_NOT_FOUND);
 }
 
+/* After a rebuild the log goes on where the state object saw its end, if the rebuild itself comes next. */
+static void rebuilt_log(struct fixture *f, const char *subject, int want)
+{
+	struct err err = ERR_INIT;
+	struct state s = { 0 };
+	struct repo_audit audit;
+	struct catalog *c, *old;
+	struct object_ref ref;
+	cleanup_free char *path = str_printf("%s/r/catalog.sqlite", f->dir);
+	cleanup_free char *fresh = str_printf("%s/fresh.sqlite", f->dir);
+	uint64_t count = 0;
+	int r;
+
+	ok(repo_catalog_get(f->repo, &old, &err));
+	ok(catalog_state_ref(old, &ref, &err));
+	repo_catalog_put(f->repo, old);
+	load(f, &s);
+	ok(catalog_create(fresh, repo_conf(f->repo)->uuid, &err));
+	ok(catalog_open(fresh, CATALOG_READ_WRITE, repo_conf(f->repo)->uuid, &c, &err));
+	ok(catalog_rebuild_begin(c, &err));
+	ok(catalog_rebuild_pack(c,
+				&(struct rebuilt_pack){ .number = locator_pack(ref.locator),
+							.kind = PACK_MAP,
+							.slots = locator_slot(ref.locator) + 1,
+							.bytes = 4096 },
+				&err));
+	ok(catalog_rebuild_state(c, &s, &ref, &err));
+	repo_audit_fill(f->repo, &audit, "repair", subject, NULL);
+	ok(catalog_rebuild_end(c, &audit.audit, &err));
+	catalog_close(c);
+	state_release(&s);
+	repo_close(f->repo);
+	ok(file_rename_over(fresh, path, NULL, &err));
+	path[strlen(path) - strlen("/catalog.sqlite")] = '\0';
+	f->repo = help_open(path, REPO_WRITE, REPO_SERIAL);
+	r = repo_log_verify(f->repo, &count, &err);
+	assert_int_equal(r, want);
+	if (r == 0)
+		assert_int_equal(count, 1);
+}
+
+static void test_rebuilt(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+
+	ok(repo_protect(f->repo, f->points[0].point, "", 0, &err));
+	ok(repo_protect(f->repo, f->points[1].point, "", 0, &err));
+	rebuilt_log(f, "catalog", 0);
+}
+
+static void test_rebuilt_by_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+
+	ok(repo_protect(f->repo, f->points[0].point, "", 0, &err));
+	rebuilt_log(f, "index", ERR_DAMAGED);
+}
+
 /* --- prune's form --- */
 
 struct maintenance {
@@ -350,6 +410,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_holds, setup_plain, teardown),
 		cmocka_unit_test_setup_teardown(test_forget, setup_plain, teardown),
+		cmocka_unit_test_setup_teardown(test_rebuilt, setup_encrypted, teardown),
+		cmocka_unit_test_setup_teardown(test_rebuilt_by_nobody, setup_plain, teardown),
 		cmocka_unit_test_setup_teardown(test_under_maintenance, setup_encrypted, teardown),
 		cmocka_unit_test_setup_teardown(test_fenced, setup_plain, teardown),
 		cmocka_unit_test_setup_teardown(test_one_at_a_time, setup_plain, teardown),
