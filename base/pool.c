@@ -149,12 +149,17 @@ static void serial_run(struct pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-static void pool_enqueue(struct pool *pool, struct pool_job *job)
+static void pool_enqueue(struct pool *pool, struct pool_job *job, bool first)
 {
 	job->next = NULL;
 	pthread_mutex_lock(&pool->lock);
-	*pool->last = job;
-	pool->last = &job->next;
+	if (first && pool->first) {
+		job->next = pool->first;
+		pool->first = job;
+	} else {
+		*pool->last = job;
+		pool->last = &job->next;
+	}
 	pthread_cond_signal(&pool->work);
 	pthread_mutex_unlock(&pool->lock);
 	if (!pool->nthreads)
@@ -165,7 +170,14 @@ void pool_submit(struct pool *pool, struct pool_job *job)
 {
 	job->queue = NULL;
 	job->done = false;
-	pool_enqueue(pool, job);
+	pool_enqueue(pool, job, false);
+}
+
+void pool_submit_first(struct pool *pool, struct pool_job *job)
+{
+	job->queue = NULL;
+	job->done = false;
+	pool_enqueue(pool, job, true);
 }
 
 /* Ends the first `started` threads and frees everything. */
@@ -307,7 +319,7 @@ void queue_push(struct queue *q, struct pool_job *job)
 	q->count++;
 	q->running++;
 	pthread_mutex_unlock(&q->lock);
-	pool_enqueue(q->pool, job);
+	pool_enqueue(q->pool, job, false);
 }
 
 static struct pool_job *queue_take_locked(struct queue *q)
