@@ -257,3 +257,8 @@ uint64_t cache_bytes(struct cache *c)
 	}
 	return bytes;
 }
+
+uint64_t cache_limit(const struct cache *c)
+{
+	return c->shard_bytes * SHARDS;
+}

@@ -39,6 +39,7 @@ bool cache_has(struct cache *c, uint64_t key);
 void cache_loaded(struct cache *c, struct cache_item *item, void *data, size_t size);
 void cache_put(struct cache *c, struct cache_item *item);
 uint64_t cache_bytes(struct cache *c);
+uint64_t cache_limit(const struct cache *c); /* the bound */
 
 /* --- the repository --- */
 struct repo_worker { /* context of a pool thread */
@@ -57,6 +58,7 @@ struct repo {
 	bool started, pinnable;
 	_Atomic bool said_unpinned; /* once is enough */
 	_Atomic unsigned prefetching; /* jobs under way */
+	_Atomic unsigned streams; /* open ones */
 
 	pthread_mutex_t lock; /* guards what follows; memory work only */
 	struct catalog *catalogs[16]; /* free connections */
@@ -128,7 +130,6 @@ int leaf_ids(struct repo *r, const uint64_t *locators, unsigned count, uint8_t (
 /* The chunk behind a locator, decoded, in the cache; counted. */
 int chunk_get(struct repo *r, struct store_reader *reader, uint64_t locator, uint32_t chunk_size,
 	      struct cache_item **out, struct err *err);
-void chunk_prefetch(struct repo *r, uint64_t locator, uint32_t chunk_size);
 
 /* --- worker context for pools --- */
 void *repo_worker_make(void *opaque); /* opaque: struct repo */

@@ -69,6 +69,9 @@ int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 		      enum object_type type, const uint8_t *id, bool by_hash, void *dst, size_t cap,
 		      size_t *len, struct err *err);
 
+/* Tells the kernel that header and footer of a pack that is not open yet will be read soon, so that several packs can be
+ * opened at the price of one wait.  A hint; does not wait for the disk but where the file system does to find the file. */
+void store_pack_willneed(struct store *s, uint64_t number);
 /* Tells the kernel that `count` records from a locator on (consecutive slots) will be read soon.  A hint. */
 void store_records_willneed(struct store *s, uint64_t locator, unsigned count);
 
