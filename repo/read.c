@@ -18,10 +18,25 @@
 
 /* --- chunks --- */
 
+static void extend_run(struct pool_job *job, void *ctx)
+{
+	(void)ctx;
+	cache_extend(container_of(job, struct repo, extend)->chunks);
+}
+
+/* On the pool, so that no reader waits for the clearing of pages. */
+void chunk_memory_ahead(struct repo *r)
+{
+	if (!r->started || !pool_threads(r->pool) || !cache_wants_more(r->chunks))
+		return;
+	r->extend.run = extend_run;
+	pool_submit_first(r->pool, &r->extend);
+}
+
 static int chunk_load(struct repo *r, struct store_reader *reader, uint64_t locator,
 		      uint32_t chunk_size, void **out, struct err *err)
 {
-	cleanup_free uint8_t *data = mem_realloc_array(NULL, chunk_size, 1);
+	uint8_t *data = cache_data_new(r->chunks, chunk_size);
 	size_t len;
 	int ret;
 
@@ -34,9 +49,12 @@ static int chunk_load(struct repo *r, struct store_reader *reader, uint64_t loca
 			      "pack %012" PRIx64 ", slot %" PRIu32
 			      ": chunk has %zu bytes instead of %" PRIu32,
 			      locator_pack(locator), locator_slot(locator), len, chunk_size);
-	if (ret < 0)
+	if (ret < 0) {
+		cache_data_free(r->chunks, data);
 		return ret;
-	*out = steal_ptr(data);
+	}
+	chunk_memory_ahead(r);
+	*out = data;
 	return 0;
 }
 
