@@ -227,7 +227,8 @@ static void test_serial_twin(void **state)
 /* A pack of maps ends at 4096 slots, so that no reader of one leaf needs a footer of megabytes; all of it can be read. */
 static void test_map_packs(void **state)
 {
-	enum { LEAVES = 4200, STEP = 64 * 1024 * 1024 };
+	enum { LEAVES = 4200, SMALL = 4096, STEP = 1024 * SMALL };
+	struct repo_init_spec init = { .chunk_size = SMALL, .compression = -1 };
 	uint64_t size = (uint64_t)LEAVES * STEP;
 	struct session_spec spec = { .name = "m", .compression = -1 };
 	struct disk_spec disk = { .name = "vda", .size = size, .method = METHOD_FULL };
@@ -244,7 +245,7 @@ static void test_map_packs(void **state)
 
 	(void)state;
 	help_dir(dir);
-	help_init(dir, false);
+	ok(repo_init(dir, &init, &err));
 	help_random(want, sizeof(want), 11);
 	r = help_open(dir, REPO_WRITE, 2);
 	ok(repo_session_begin(r, &spec, &s, &err));
@@ -253,10 +254,10 @@ static void test_map_packs(void **state)
 		uint8_t *buffer;
 
 		ok(session_buffer(s, &buffer, &err));
-		memset(buffer, 0, CHUNK);
+		memset(buffer, 0, SMALL);
 		memcpy(buffer, want, sizeof(want));
-		ok(session_disk_write(s, buffer, at, CHUNK, &err));
-		ok(session_disk_hole(s, at + CHUNK, STEP - CHUNK, &err));
+		ok(session_disk_write(s, buffer, at, SMALL, &err));
+		ok(session_disk_hole(s, at + SMALL, STEP - SMALL, &err));
 	}
 	ok(session_disk_end(s, size, 0, &err));
 	ok(repo_session_publish(s, &publish, &result, &err));
