@@ -126,7 +126,7 @@ static void window_submit(struct repo *r, const uint64_t *locators, unsigned cou
 		    !cache_has(r->chunks, locators[i]))
 			w->locators[w->count++] = locators[i];
 	if (w->count)
-		pool_submit_first(r->pool, &w->job);
+		pool_submit_urgent(r->pool, &w->job);
 	else
 		job_end(r, w);
 }

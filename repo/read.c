@@ -30,7 +30,7 @@ void chunk_memory_ahead(struct repo *r)
 	if (!r->started || !pool_threads(r->pool) || !cache_wants_more(r->chunks))
 		return;
 	r->extend.run = extend_run;
-	pool_submit_first(r->pool, &r->extend);
+	pool_submit_urgent(r->pool, &r->extend);
 }
 
 static int chunk_load(struct repo *r, struct store_reader *reader, uint64_t locator,
