@@ -108,7 +108,7 @@ bool run_id_valid(const char *id)
 
 int run_remove(const char *dir, const char *id, struct err *err)
 {
-	static const char *const suffixes[] = { "sock", "log", "json" };
+	static const char *const suffixes[] = { "sock", "pid", "log", "json" };
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(suffixes); i++) {
