@@ -56,6 +56,13 @@ static int sync_fault(const char *point, bool *skip)
 	return fault == FAULT_SHORT ? ENOSPC : *skip ? 0 : fault;
 }
 
+static int note_no_file(struct err *err, int code)
+{
+	if (err)
+		err->no_file = code == ERR_NOT_FOUND;
+	return code;
+}
+
 /* "cannot VERB 'PATH': reason" */
 static int fail_errno(struct err *err, int eno, const char *verb, const char *path)
 {
@@ -63,7 +70,7 @@ static int fail_errno(struct err *err, int eno, const char *verb, const char *pa
 			      verb, path);
 
 	err_object(err, "%s", path);
-	return r;
+	return note_no_file(err, r);
 }
 
 static int fail_errno_at(struct err *err, int eno, const char *verb, const char *path,
@@ -294,7 +301,7 @@ static int fail_rename(struct err *err, int eno, const char *from, const char *t
 			      "cannot rename '%s' to '%s'", from, to);
 
 	err_object(err, "%s", to);
-	return r;
+	return note_no_file(err, r);
 }
 
 int file_rename_new(const char *from, const char *to, const char *point, struct err *err)

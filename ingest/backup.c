@@ -17,6 +17,8 @@
 
 #include "base/banned.h"
 
+#define CLOCK_SLACK 60 /* seconds */
+
 /* Of one backup. */
 struct backup {
 	struct repo *repo;
@@ -124,7 +126,8 @@ static void warn_clock(struct backup *run, struct repo_session *session)
 	if (time > now + 86400)
 		ingest_warn(&run->result, false,
 			    "the time of this point, %s, is more than a day in the future", stamp);
-	if (!parent || time >= repo_point_manifest(parent)->time)
+	/* Publication moves a time to a free second: backups that follow at once are no sign of a wrong clock. */
+	if (!parent || time + CLOCK_SLACK >= repo_point_manifest(parent)->time)
 		return;
 	repo_point_text(repo_point_manifest(parent), text);
 	ingest_warn(&run->result, false,

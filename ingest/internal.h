@@ -39,6 +39,8 @@ struct source_ops {
 	int (*wait)(struct source *s, struct source_piece *p, struct err *err);
 	/* Ends everything under way, so that its memory is free; only close and reopen may follow.  NULL: nothing is. */
 	void (*cancel)(struct source *s);
+	/* Just before the first read, which may come long after the opening: takes size and state anew.  NULL: not needed. */
+	int (*begin)(struct source *s, struct err *err);
 	/* After the last read: 0, or 1 and a sentence in err if it changed while it was read, or ERR_SOURCE if it shrank.
 	 * NULL: cannot tell. */
 	int (*check)(struct source *s, struct err *err);
