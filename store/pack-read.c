@@ -334,6 +334,11 @@ const struct footer_entry *store_pack_entries(const struct store_pack *p, unsign
 	return p->entries;
 }
 
+unsigned store_pack_suite(const struct store_pack *p)
+{
+	return p->header.suite;
+}
+
 uint64_t store_pack_size(const struct store_pack *p)
 {
 	return p->size;

@@ -61,6 +61,7 @@ DEFINE_CLEANUP(store_pack, store_pack_put)
 /* NULL: the slot is not in the file. Borrowed until put. */
 const struct footer_entry *store_pack_entry(const struct store_pack *p, uint32_t slot);
 const struct footer_entry *store_pack_entries(const struct store_pack *p, unsigned *count);
+unsigned store_pack_suite(const struct store_pack *p); /* cipher suite of its header */
 uint64_t store_pack_size(const struct store_pack *p); /* bytes */
 
 /* Reads and opens a record into dst (cap bytes); fills *len.  id: what it must be, or NULL; by_hash: recompute the content
