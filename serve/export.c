@@ -332,6 +332,9 @@ static int add_tls_args(struct start *s, struct err *err)
 	if (!path)
 		return err_set_errno(err, ERR_INVALID, errno, "'%s'", given);
 	add_arg(s, str_dup("--tls=require"));
+	/* else certificates would prove the server to clients, and everybody were a client */
+	if (s->spec->tls_certificates)
+		add_arg(s, str_dup("--tls-verify-peer"));
 	add_arg(s, str_printf("--tls-%s=%s", s->spec->tls_certificates ? "certificates" : "psk",
 			      path));
 	return 0;
