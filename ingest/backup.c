@@ -135,6 +135,18 @@ static void warn_clock(struct backup *run, struct repo_session *session)
 		    text);
 }
 
+/* What happened to a file while we waited for another backup is no change while it was read, and QEMU's helpers have
+ * looked into their images before. */
+static int reopen_sources(struct backup *run, struct err *err)
+{
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < run->njobs && r == 0; i++)
+		r = ingest_disk_reopen(&run->jobs[i], run->spec, &run->result, err);
+	return r;
+}
+
 static int run_disks(struct backup *run, struct repo_session *session, struct err *err)
 {
 	size_t i;
@@ -190,6 +202,11 @@ int ingest_backup(struct repo *r, const struct ingest_spec *spec, struct ingest_
 	e = repo_session_begin(r, &begin, &session, err);
 	if (e < 0)
 		return e;
+	if (spec->wait_seconds) {
+		e = reopen_sources(&run, err);
+		if (e < 0)
+			return e;
+	}
 	warn_clock(&run, session);
 	warn_removed(&run, session);
 	e = run_disks(&run, session, err);

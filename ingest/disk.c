@@ -82,33 +82,28 @@ void ingest_disk_release(struct disk_job *job)
 	memset(job, 0, sizeof(*job));
 }
 
-/* Size and state are those of the first read.  An image whose helper looked into it before the wait for another backup
- * is opened anew: QEMU remembers its tables. */
-static int refresh_source(struct disk_job *job, struct err *err)
+int ingest_disk_reopen(struct disk_job *job, const struct ingest_spec *spec,
+		       struct ingest_result *result, struct err *err)
 {
-	struct source_options options = { .format = job->spec->format,
-					  .allow_backing = job->spec->allow_backing,
-					  .stop = job->spec->stop };
+	struct source_options options = { .format = spec->format,
+					  .allow_backing = spec->allow_backing,
+					  .stop = spec->stop };
 	const char *where = job->given->where;
 	uint64_t size = job->source->size;
-	int r = 0;
+	int r;
 
 	if (size == SIZE_UNKNOWN || where_is_nbd(where))
 		return 0;
-	if (job->source->ops->begin) {
-		r = job->source->ops->begin(job->source, err);
-	} else if (job->spec->wait_seconds) {
-		source_close(job->source);
-		job->source = NULL;
-		r = source_open(where, &options, &job->source, err);
-	}
+	source_close(job->source);
+	job->source = NULL;
+	r = source_open(where, &options, &job->source, err);
 	if (r < 0)
 		return r;
 	if (job->source->size != size && job->map) {
 		change_map_free(job->map);
 		job->map = NULL;
 		ingest_warn(
-			job->result, false,
+			result, false,
 			"disk '%s': its size has changed since the start: the change map is not used",
 			job->name);
 	}
@@ -322,9 +317,6 @@ int ingest_disk_run(struct disk_job *job, struct repo *r, struct repo_session *s
 	job->session = s;
 	job->spec = spec;
 	job->result = result;
-	e = refresh_source(job, err);
-	if (e < 0)
-		return e;
 	setup_pass(job);
 	e = begin_disk(job, job->map, err);
 	if (e < 0)

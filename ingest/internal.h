@@ -39,8 +39,6 @@ struct source_ops {
 	int (*wait)(struct source *s, struct source_piece *p, struct err *err);
 	/* Ends everything under way, so that its memory is free; only close and reopen may follow.  NULL: nothing is. */
 	void (*cancel)(struct source *s);
-	/* Just before the first read, which may come long after the opening: takes size and state anew.  NULL: not needed. */
-	int (*begin)(struct source *s, struct err *err);
 	/* After the last read: 0, or 1 and a sentence in err if it changed while it was read, or ERR_SOURCE if it shrank.
 	 * NULL: cannot tell. */
 	int (*check)(struct source *s, struct err *err);
@@ -204,6 +202,9 @@ struct disk_job {
 int ingest_disk_prepare(struct repo *r, const struct ingest_spec *spec,
 			const struct ingest_source *given, const char *name, struct disk_job *job,
 			struct err *err);
+/* Opens a file, device or image again, as it is now; a change map for another size is dropped with a warning. */
+int ingest_disk_reopen(struct disk_job *job, const struct ingest_spec *spec,
+		       struct ingest_result *result, struct err *err);
 void ingest_disk_release(struct disk_job *job);
 /* Carries it into the session; fills *out. */
 int ingest_disk_run(struct disk_job *job, struct repo *r, struct repo_session *s,

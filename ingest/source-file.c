@@ -8,8 +8,7 @@
  * Invariants:
  *  1. A hole is believed only below the size that the file has at that moment: what a shrunk file no longer has is an
  *     error and never zeroes.
- *  2. A regular file whose size or time of content differs between the first and the last read was changed while read;
- *     what happened to it before, while the backup waited for another, does not count.
+ *  2. A regular file whose size, time of change or time of content differs after the last read was changed while read.
  *
  * Fault point: "ingest.file.read" (eio).
  */
@@ -127,17 +126,6 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-static int file_begin(struct source *s, struct err *err)
-{
-	struct source_file *f = file_of(s);
-
-	if (fstat(f->fd, &f->before) < 0)
-		return err_set_errno(err, ERR_SOURCE, errno, "cannot look at '%s' again", s->where);
-	if (S_ISREG(f->before.st_mode))
-		s->size = s->readable = (uint64_t)f->before.st_size;
-	return 0;
-}
-
 static int file_check(struct source *s, struct err *err)
 {
 	struct source_file *f = file_of(s);
@@ -168,7 +156,6 @@ static void file_close(struct source *s)
 static const struct source_ops file_ops = {
 	.extent = file_extent,
 	.wait = file_wait,
-	.begin = file_begin,
 	.check = file_check,
 	.close = file_close,
 };

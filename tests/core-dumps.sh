@@ -35,12 +35,7 @@ for want in open hidden; do
 
 	LIVEPOINT_FAULT=store.stage.create:1:stop "$LIVEPOINT_BIN" -q backup web1 a.raw >/dev/null &
 	pid=$!
-	for ((i = 0; i < 400; i++)); do
-		state=$(sed 's/.*) //; s/ .*//' "/proc/$pid/stat" 2>/dev/null || echo gone)
-		[ "$state" != T ] || break
-		sleep 0.025
-	done
-	[ "$state" = T ] || fail "the backup did not stop (state $state)"
+	stopped_by_fault $pid
 	expect_core "a backup" $pid $want
 	kill -CONT $pid
 	wait $pid

@@ -19,15 +19,10 @@ cleanup_fn go_on
 
 # waits DISK NEW: a backup of DISK waits; meanwhile DISK becomes NEW
 waits() {
-	local second i state status=0
+	local second status=0
 	LIVEPOINT_FAULT=store.stage.create:1:stop "$LIVEPOINT_BIN" -q backup web1 vda=other.raw >/dev/null 2>first.err &
 	first=$!
-	for ((i = 0; i < 400; i++)); do
-		state=$(sed 's/.*) //; s/ .*//' "/proc/$first/stat" 2>/dev/null || echo gone)
-		[ "$state" != T ] || break
-		sleep 0.025
-	done
-	[ "$state" = T ] || fail "the first backup did not stop (state $state)"
+	stopped_by_fault "$first"
 	"$LIVEPOINT_BIN" --json backup --wait 60 web1 "vda=$1" >out 2>err &
 	second=$!
 	sleep 0.7
