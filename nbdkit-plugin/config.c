@@ -248,7 +248,8 @@ static int unlock(struct repo *r, struct err *err)
 	if (!repo_is_locked(r)) /* what was given for nothing is not read */
 		return 0;
 	proc_hide_memory();
-	(void)!mlock(c->key, sizeof(c->key)); /* there may be no room for it: then it can be swapped */
+	(void)!mlock(c->key,
+		     sizeof(c->key)); /* there may be no room for it: then it can be swapped */
 	if (c->key_fd >= 0) {
 		code = read_key(err);
 		if (code == 0)
