@@ -32,6 +32,7 @@
 #define READY_SECONDS 60
 #define ID_TRIES 100
 #define STOP_MS 1000 /* for the supervisor to end what it has started */
+#define PID_MS 10000 /* for it to write down what it has started */
 #define TICK_MS 10
 #define PLUGIN_FILE "nbdkit-livepoint-plugin.so"
 #define ARGS_MAX 24
@@ -439,6 +440,22 @@ static int explain(struct start *s, struct err *err)
 		       err_prefix(err, "cannot serve '%s'", s->point_text);
 }
 
+/* The server may answer before its supervisor, which has started it, comes to write its number down. */
+static int learn_pid(struct start *s, struct err *err)
+{
+	unsigned waited = 0;
+	int code;
+
+	do {
+		code = record_server_pid(s->dir, s->record.e.id, &s->record.e.pid, err);
+		if (code != ERR_INVALID && code != ERR_NOT_FOUND)
+			return code;
+		time_sleep_ms(TICK_MS);
+		waited += TICK_MS;
+	} while (waited < PID_MS);
+	return err_recode(err, ERR_CHILD);
+}
+
 /* From now on a server that dies is started again. */
 static int say_ready(struct start *s, struct err *err)
 {
@@ -446,7 +463,7 @@ static int say_ready(struct start *s, struct err *err)
 	int code = file_write(s->control[1], &byte, 1, "pipe to the supervisor", err);
 
 	if (code == 0)
-		code = record_server_pid(s->dir, s->record.e.id, &s->record.e.pid, err);
+		code = learn_pid(s, err);
 	return code < 0 ? err_prefix(err, "cannot serve '%s'", s->point_text) : 0;
 }
 

@@ -251,8 +251,7 @@ static void on_signal(struct supervisor *s)
 		server_ended(s, status);
 }
 
-/* Returns whether there may be more to read. */
-static bool on_control(struct supervisor *s)
+static void on_control(struct supervisor *s)
 {
 	char byte = 0;
 	ssize_t n = file_read_some(SUPERVISOR_CONTROL, &byte, 1, "control pipe", NULL);
@@ -264,7 +263,6 @@ static bool on_control(struct supervisor *s)
 		end_server(s);
 	}
 	close(SUPERVISOR_CONTROL);
-	return false;
 }
 
 static void on_timer(struct supervisor *s)
@@ -294,10 +292,13 @@ static void __attribute__((noreturn)) watch(struct supervisor *s)
 	for (;;) {
 		int n = poll(fds, ARRAY_SIZE(fds), timer_ms(s));
 
+		/* First: the starter may have said that it is ready just before the server died. */
+		if (n > 0 && fds[1].revents) {
+			on_control(s);
+			fds[1].fd = -1;
+		}
 		if (n > 0 && fds[0].revents)
 			on_signal(s);
-		if (n > 0 && fds[1].revents && !on_control(s))
-			fds[1].fd = -1;
 		on_timer(s);
 	}
 }
