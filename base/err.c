@@ -73,6 +73,7 @@ int err_set(struct err *err, int code, const char *fmt, ...)
 	va_end(ap);
 	memcpy(err->text, text, strlen(text) + 1);
 	err->object[0] = 0;
+	err->no_file = false;
 	err->code = code;
 	return code;
 }
@@ -113,6 +114,7 @@ int err_set_errno(struct err *err, int code, int eno, const char *fmt, ...)
 	text_append(text, len, strerror_r(eno, reason, sizeof(reason)));
 	memcpy(err->text, text, strlen(text) + 1);
 	err->object[0] = 0;
+	err->no_file = false;
 	err->code = code;
 	return code;
 }
@@ -165,6 +167,7 @@ void err_clear(struct err *err)
 	if (!err)
 		return;
 	err->code = ERR_OK;
+	err->no_file = false;
 	err->text[0] = 0;
 	err->object[0] = 0;
 }

@@ -16,6 +16,7 @@
 #define LIVEPOINT_BASE_ERR_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum err_code {
@@ -32,6 +33,7 @@ enum err_code {
 
 struct err {
 	int code; /* 0 or an err_code */
+	bool no_file; /* ERR_NOT_FOUND of a file or folder: nothing of the interface's (point, disk, export) */
 	char text[ERR_TEXT_MAX]; /* sentence for a person, no newline at the end */
 	char object[ERR_OBJECT_MAX]; /* the object that it is about, "" if none */
 };

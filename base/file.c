@@ -28,6 +28,9 @@
 
 #include "base/banned.h"
 
+#define REMOVE_PASSES 100 /* over one folder, before a rest */
+#define REMOVE_TRIES 11
+#define REMOVE_WAIT_MS 20
 #define FILE_READ_PIECE ((size_t)64 * 1024)
 
 static void cleanup_dir_fn(DIR **dir)
@@ -56,6 +59,13 @@ static int sync_fault(const char *point, bool *skip)
 	return fault == FAULT_SHORT ? ENOSPC : *skip ? 0 : fault;
 }
 
+static int note_no_file(struct err *err, int code)
+{
+	if (err)
+		err->no_file = code == ERR_NOT_FOUND;
+	return code;
+}
+
 /* "cannot VERB 'PATH': reason" */
 static int fail_errno(struct err *err, int eno, const char *verb, const char *path)
 {
@@ -63,7 +73,7 @@ static int fail_errno(struct err *err, int eno, const char *verb, const char *pa
 			      verb, path);
 
 	err_object(err, "%s", path);
-	return r;
+	return note_no_file(err, r);
 }
 
 static int fail_errno_at(struct err *err, int eno, const char *verb, const char *path,
@@ -294,7 +304,7 @@ static int fail_rename(struct err *err, int eno, const char *from, const char *t
 			      "cannot rename '%s' to '%s'", from, to);
 
 	err_object(err, "%s", to);
-	return r;
+	return note_no_file(err, r);
 }
 
 int file_rename_new(const char *from, const char *to, const char *point, struct err *err)
@@ -385,26 +395,43 @@ static int remove_entries(DIR *dir, const char *path, const char *point, struct 
 	}
 }
 
+/* POSIX does not say whether a listing shows everything while entries go: looks until it is empty. */
+static int remove_all_entries(DIR *dir, const char *path, const char *point, struct err *err)
+{
+	unsigned pass;
+	int r = 1;
+
+	for (pass = 0; r > 0 && pass < REMOVE_PASSES; pass++) {
+		rewinddir(dir);
+		r = remove_entries(dir, path, point, err);
+	}
+	return MIN(r, 0);
+}
+
 int dir_remove_flat(const char *path, const char *point, struct err *err)
 {
 	cleanup_dir DIR *dir = opendir(path);
+	unsigned tries;
 	int fault, r;
 
 	if (!dir)
 		return errno == ENOENT ? 0 : fail_errno(err, errno, "open folder", path);
-	/* POSIX does not say whether a listing shows everything while entries go: look until it is empty. */
-	do {
-		rewinddir(dir);
-		r = remove_entries(dir, path, point, err);
-	} while (r > 0);
-	if (r < 0)
-		return r;
-	fault = step_fault(point);
-	if (fault)
-		return fail_errno(err, fault, "remove folder", path);
-	if (rmdir(path) < 0 && errno != ENOENT)
-		return fail_errno(err, errno, "remove folder", path);
-	return 1;
+	for (tries = 0; tries < REMOVE_TRIES; tries++) {
+		if (tries)
+			time_sleep_ms(REMOVE_WAIT_MS);
+		r = remove_all_entries(dir, path, point, err);
+		if (r < 0)
+			return r;
+		fault = step_fault(point);
+		if (fault)
+			return fail_errno(err, fault, "remove folder", path);
+		if (rmdir(path) == 0 || errno == ENOENT)
+			return 1;
+		if (errno != ENOTEMPTY && errno != EEXIST)
+			return fail_errno(err, errno, "remove folder", path);
+	}
+	err_set(err, ERR_LOCKED, "cannot remove folder '%s': somebody still writes into it", path);
+	return err_object(err, "%s", path);
 }
 
 int file_read_all(const char *path, size_t max, struct buf *out, struct err *err)

@@ -49,8 +49,8 @@ int file_rename_over(const char *from, const char *to, const char *point, struct
 int file_unlink(const char *path, const char *point, struct err *err);
 /* Returns 1 if made, 0 if it was there already. */
 int dir_make(const char *path, mode_t mode, const char *point, struct err *err);
-/* Removes the files in a folder and the folder (no recursion below).
- * A missing folder is not an error: returns 1 if it was there, 0 if not. */
+/* Removes the files in a folder and the folder (no recursion below).  While somebody else puts new files there, tries for
+ * a fifth of a second.  A missing folder is not an error: returns 1 if it was there, 0 if not. */
 int dir_remove_flat(const char *path, const char *point, struct err *err);
 
 /* Whole small files.  read: at most max bytes, else ERR_TOO_BIG; fills out (what was in it is dropped).

@@ -2,7 +2,7 @@
 /*
  * Worker pool and ordered queues; see base/pool.h.
  *
- * How it works: jobs wait in one linked list; each worker takes the first, runs it without a lock and
+ * How it works: jobs wait in two linked lists, urgent ones and others; each worker takes the first, runs it without a lock and
  * marks it done in its queue.  A queue is a ring of pointers in the order of submission.  The serial
  * twin runs the list in the submitting thread: whoever finds nobody at it (a busy mark) empties it.
  *
@@ -31,13 +31,17 @@ struct worker {
 	void *ctx; /* NULL until made; the worker's own */
 };
 
+struct job_list {
+	struct pool_job *first, **last;
+};
+
 struct pool {
 	unsigned nthreads;
 	struct pool_ctx_ops ops;
 	pthread_mutex_t lock; /* innermost */
 	pthread_cond_t work; /* a job came, or stopping */
 	pthread_cond_t idle; /* serial twin: busy ended */
-	struct pool_job *first, **last; /* lock */
+	struct job_list urgent, waiting; /* lock; those before these */
 	bool stopping; /* lock */
 	bool busy; /* lock; serial twin only: serial_owner runs jobs */
 	pthread_t serial_owner; /* lock; valid while busy */
@@ -93,16 +97,23 @@ static void worker_run(struct worker *worker, struct pool_job *job)
 		queue_job_done(q, job);
 }
 
-static struct pool_job *pool_take_locked(struct pool *pool)
+static struct pool_job *list_take_locked(struct job_list *l)
 {
-	struct pool_job *job = pool->first;
+	struct pool_job *job = l->first;
 
 	if (job) {
-		pool->first = job->next;
-		if (!pool->first)
-			pool->last = &pool->first;
+		l->first = job->next;
+		if (!l->first)
+			l->last = &l->first;
 	}
 	return job;
+}
+
+static struct pool_job *pool_take_locked(struct pool *pool)
+{
+	struct pool_job *job = list_take_locked(&pool->urgent);
+
+	return job ? job : list_take_locked(&pool->waiting);
 }
 
 static void *worker_main(void *opaque)
@@ -114,9 +125,8 @@ static void *worker_main(void *opaque)
 		struct pool_job *job;
 
 		pthread_mutex_lock(&pool->lock);
-		while (!pool->first && !pool->stopping)
+		while (!(job = pool_take_locked(pool)) && !pool->stopping)
 			pthread_cond_wait(&pool->work, &pool->lock);
-		job = pool_take_locked(pool);
 		pthread_mutex_unlock(&pool->lock);
 		if (!job)
 			return NULL;
@@ -149,12 +159,12 @@ static void serial_run(struct pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-static void pool_enqueue(struct pool *pool, struct pool_job *job)
+static void pool_enqueue(struct pool *pool, struct pool_job *job, struct job_list *l)
 {
 	job->next = NULL;
 	pthread_mutex_lock(&pool->lock);
-	*pool->last = job;
-	pool->last = &job->next;
+	*l->last = job;
+	l->last = &job->next;
 	pthread_cond_signal(&pool->work);
 	pthread_mutex_unlock(&pool->lock);
 	if (!pool->nthreads)
@@ -165,7 +175,14 @@ void pool_submit(struct pool *pool, struct pool_job *job)
 {
 	job->queue = NULL;
 	job->done = false;
-	pool_enqueue(pool, job);
+	pool_enqueue(pool, job, &pool->waiting);
+}
+
+void pool_submit_urgent(struct pool *pool, struct pool_job *job)
+{
+	job->queue = NULL;
+	job->done = false;
+	pool_enqueue(pool, job, &pool->urgent);
 }
 
 /* Ends the first `started` threads and frees everything. */
@@ -235,7 +252,8 @@ int pool_new(unsigned threads, const struct pool_ctx_ops *ops, struct pool **out
 	pool->nthreads = threads;
 	if (ops)
 		pool->ops = *ops;
-	pool->last = &pool->first;
+	pool->urgent.last = &pool->urgent.first;
+	pool->waiting.last = &pool->waiting.first;
 	for (i = 0; i < MAX(threads, 1u); i++)
 		pool->workers[i].pool = pool;
 	pthread_mutex_init(&pool->lock, NULL);
@@ -307,7 +325,7 @@ void queue_push(struct queue *q, struct pool_job *job)
 	q->count++;
 	q->running++;
 	pthread_mutex_unlock(&q->lock);
-	pool_enqueue(q->pool, job);
+	pool_enqueue(q->pool, job, &q->pool->waiting);
 }
 
 static struct pool_job *queue_take_locked(struct queue *q)

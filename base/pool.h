@@ -39,6 +39,8 @@ void pool_free(struct pool *pool);
 unsigned pool_threads(const struct pool *pool);
 /* Any thread. */
 void pool_submit(struct pool *pool, struct pool_job *job);
+/* The same, before all jobs that wait and were not urgent: for what is short and lets those go faster. */
+void pool_submit_urgent(struct pool *pool, struct pool_job *job);
 /* Number of CPUs this process may use (sched_getaffinity), at least 1. */
 unsigned pool_default_threads(void);
 

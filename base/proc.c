@@ -21,6 +21,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -577,4 +578,13 @@ uint64_t proc_start_ticks(pid_t pid)
 		if (*word && field == 22)
 			return parse_u64(word, &ticks) ? ticks : 0;
 	return 0;
+}
+
+void proc_hide_memory(void)
+{
+	const struct rlimit none = { 0 };
+
+	/* Both: a core_pattern that is a pipe does not ask for the limit; a debugger's gcore does not ask for a dump. */
+	prctl(PR_SET_DUMPABLE, 0);
+	setrlimit(RLIMIT_CORE, &none);
 }

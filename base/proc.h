@@ -40,5 +40,8 @@ int proc_call(int (*fn)(void *arg, struct buf *result, struct err *err), void *a
 bool proc_exists(const char *program);
 /* Start time of a process in clock ticks after boot (/proc/PID/stat field 22), 0 if there is none. */
 uint64_t proc_start_ticks(pid_t pid);
+/* For a process that is about to hold a secret: no core dump has its memory from now on, whatever core_pattern says,
+ * and only root can look into it (PR_SET_DUMPABLE 0, RLIMIT_CORE 0, which children inherit).  Cannot be taken back. */
+void proc_hide_memory(void);
 
 #endif

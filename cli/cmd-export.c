@@ -23,6 +23,7 @@ static struct jval *export_json(const struct serve_export *e)
 	jval_set(v, "disks", disks);
 	jval_set(v, "uri", jval_str(e->ndisks ? e->disks[0].uri : NULL));
 	jval_set(v, "pid", jval_int(e->pid));
+	jval_set(v, "supervisor", jval_int(e->supervisor));
 	jval_set(v, "overlay", jval_str(e->overlay));
 	jval_set(v, "since", json_time(e->since));
 	jval_set(v, "repository", jval_str(e->repo));

@@ -4,7 +4,8 @@
  * into an exit status.
  *
  * Invariants:
- *  1. Exit statuses are those of livepoint(1) and come from base/errcodes.def, but 3 (attention).
+ *  1. Exit statuses are those of livepoint(1) and come from base/errcodes.def, but 3 (attention).  Not found (13) are
+ *     points, disks and exports only: a file that is not there is a failure like any other (1).
  *  2. The first SIGINT or SIGTERM sets a flag that all long work looks at; the second ends at once,
  *     and so does an alarm STOP_SECONDS after the first, for what waits where no flag is looked at
  *     (a pipe that nobody writes, a program that gives the passphrase).  Ending is safe at any
@@ -155,6 +156,8 @@ int main(int argc, char **argv)
 	set_log(&cli);
 	if (r >= 0)
 		r = run(&cli, &err);
+	if (r == ERR_NOT_FOUND && err.no_file)
+		r = err_recode(&err, ERR_IO);
 	progress_clear();
 	status = r < 0 ? err_code_exit(r) : cli.attention ? EXIT_ATTENTION : 0;
 	if (r < 0 && !out_broken_pipe())

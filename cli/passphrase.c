@@ -8,6 +8,7 @@
  *  2. After it was read from the environment it is removed there: child processes do not inherit it.
  *  3. A prompt appears only if standard error is a terminal; without one the answer is an error at once.
  *  4. Echo comes back whatever ends the prompt.
+ *  5. Before a secret comes, the process is closed to core dumps and debuggers; it stays so, for the key follows.
  */
 #include "cli/internal.h"
 
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@
 void passphrase_wipe(struct passphrase *p)
 {
 	mem_wipe(p, sizeof(*p));
+	munlock(p, sizeof(*p));
 }
 
 /* Takes n bytes that were read, drops one newline, checks what is left. */
@@ -194,6 +197,8 @@ int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passph
 	size_t i;
 	int r;
 
+	proc_hide_memory();
+	(void)!mlock(out, sizeof(*out)); /* there may be no room for it: then it can be swapped */
 	for (i = 0; i < ARRAY_SIZE(sources); i++)
 		if ((value = opt_text(&cli->opt, sources[i].option)) != NULL)
 			return sources[i].get(value, out, err);

@@ -17,6 +17,8 @@
 
 #include "base/banned.h"
 
+#define CLOCK_SLACK 60 /* seconds */
+
 /* Of one backup. */
 struct backup {
 	struct repo *repo;
@@ -124,12 +126,25 @@ static void warn_clock(struct backup *run, struct repo_session *session)
 	if (time > now + 86400)
 		ingest_warn(&run->result, false,
 			    "the time of this point, %s, is more than a day in the future", stamp);
-	if (!parent || time >= repo_point_manifest(parent)->time)
+	/* Publication moves a time to a free second: backups that follow at once are no sign of a wrong clock. */
+	if (!parent || time + CLOCK_SLACK >= repo_point_manifest(parent)->time)
 		return;
 	repo_point_text(repo_point_manifest(parent), text);
 	ingest_warn(&run->result, false,
 		    "the time of this point, %s, is before that of %s: is the clock right?", stamp,
 		    text);
+}
+
+/* What happened to a file while we waited for another backup is no change while it was read, and QEMU's helpers have
+ * looked into their images before. */
+static int reopen_sources(struct backup *run, struct err *err)
+{
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < run->njobs && r == 0; i++)
+		r = ingest_disk_reopen(&run->jobs[i], run->spec, &run->result, err);
+	return r;
 }
 
 static int run_disks(struct backup *run, struct repo_session *session, struct err *err)
@@ -187,6 +202,11 @@ int ingest_backup(struct repo *r, const struct ingest_spec *spec, struct ingest_
 	e = repo_session_begin(r, &begin, &session, err);
 	if (e < 0)
 		return e;
+	if (spec->wait_seconds) {
+		e = reopen_sources(&run, err);
+		if (e < 0)
+			return e;
+	}
 	warn_clock(&run, session);
 	warn_removed(&run, session);
 	e = run_disks(&run, session, err);

@@ -82,6 +82,34 @@ void ingest_disk_release(struct disk_job *job)
 	memset(job, 0, sizeof(*job));
 }
 
+int ingest_disk_reopen(struct disk_job *job, const struct ingest_spec *spec,
+		       struct ingest_result *result, struct err *err)
+{
+	struct source_options options = { .format = spec->format,
+					  .allow_backing = spec->allow_backing,
+					  .stop = spec->stop };
+	const char *where = job->given->where;
+	uint64_t size = job->source->size;
+	int r;
+
+	if (size == SIZE_UNKNOWN || where_is_nbd(where))
+		return 0;
+	source_close(job->source);
+	job->source = NULL;
+	r = source_open(where, &options, &job->source, err);
+	if (r < 0)
+		return r;
+	if (job->source->size != size && job->map) {
+		change_map_free(job->map);
+		job->map = NULL;
+		ingest_warn(
+			result, false,
+			"disk '%s': its size has changed since the start: the change map is not used",
+			job->name);
+	}
+	return 0;
+}
+
 /* --- method --- */
 
 static int mark_unreadable(void *opaque, const struct extent *e, struct err *err)

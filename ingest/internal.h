@@ -202,6 +202,9 @@ struct disk_job {
 int ingest_disk_prepare(struct repo *r, const struct ingest_spec *spec,
 			const struct ingest_source *given, const char *name, struct disk_job *job,
 			struct err *err);
+/* Opens a file, device or image again, as it is now; a change map for another size is dropped with a warning. */
+int ingest_disk_reopen(struct disk_job *job, const struct ingest_spec *spec,
+		       struct ingest_result *result, struct err *err);
 void ingest_disk_release(struct disk_job *job);
 /* Carries it into the session; fills *out. */
 int ingest_disk_run(struct disk_job *job, struct repo *r, struct repo_session *s,

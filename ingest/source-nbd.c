@@ -18,21 +18,14 @@
 #include "ingest/internal.h"
 
 #include <errno.h>
-#include <libnbd.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "base/log.h"
+#include "peer/peer.h"
 
 #include "base/banned.h"
 
-#define NBD_POLL_MS 200
-#define NBD_CONNECT_NS (20ull * 1000 * 1000 * 1000)
 #define NBD_REQUEST (256u << 10)
-#define NBD_LEAVE_NS (500ull * 1000 * 1000)
-#define NBD_LEAVE_POLL_MS 50
 #define NBD_STATUS_BYTES GiB
 #define NBD_STATUS_ENTRIES (256u << 10)
 
@@ -58,18 +51,6 @@ static struct source_nbd *nbd_of(struct source *s)
 	return container_of(s, struct source_nbd, base);
 }
 
-static const char *nbd_reason(void)
-{
-	const char *text = nbd_get_error();
-
-	return text ? text : "the server ended the connection";
-}
-
-static bool nbd_lost(const struct source_nbd *n)
-{
-	return !n->h || nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h);
-}
-
 /* Lets libnbd work for a moment. */
 static int nbd_turn(struct source_nbd *n, struct err *err)
 {
@@ -77,10 +58,10 @@ static int nbd_turn(struct source_nbd *n, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (nbd_lost(n) || (nbd_poll(n->h, NBD_POLL_MS) < 0 && nbd_lost(n))) {
+	if (peer_lost(n->h) || (nbd_poll(n->h, PEER_POLL_MS) < 0 && peer_lost(n->h))) {
 		n->base.broken = true;
 		err_set(err, ERR_SOURCE, "the connection to '%s' broke: %s", n->base.where,
-			nbd_reason());
+			peer_reason());
 		return err_object(err, "%s", n->base.where);
 	}
 	return 0;
@@ -88,61 +69,24 @@ static int nbd_turn(struct source_nbd *n, struct err *err)
 
 /* --- connecting --- */
 
-/* A peer that is gone without a word (power, cable) must not leave us waiting for ever. */
-static void nbd_keepalive(int fd)
-{
-	const struct {
-		int option, value;
-	} options[] = { { TCP_KEEPIDLE, 30 },
-			{ TCP_KEEPINTVL, 10 },
-			{ TCP_KEEPCNT, 3 },
-			{ TCP_USER_TIMEOUT, 60000 } };
-	int on = 1;
-	size_t i;
-
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) < 0)
-		return;
-	for (i = 0; i < ARRAY_SIZE(options); i++) /* a UNIX socket has none of them */
-		(void)!setsockopt(fd, IPPROTO_TCP, options[i].option, &options[i].value,
-				  sizeof(options[i].value));
-}
-
 static int nbd_connect_failed(struct source_nbd *n, struct err *err)
 {
-	err_set(err, ERR_SOURCE, "cannot connect to '%s': %s", n->base.where, nbd_reason());
+	err_recode(err, ERR_SOURCE);
+	err_prefix(err, "cannot connect to '%s'", n->base.where);
 	err_object(err, "%s", n->base.where);
-	if (n->h)
-		nbd_close(n->h);
+	peer_leave(n->h);
 	n->h = NULL;
 	return ERR_SOURCE;
 }
 
 static int nbd_dial(struct source_nbd *n, struct err *err)
 {
-	uint64_t until = time_mono_ns() + NBD_CONNECT_NS;
-	int r;
+	int r = peer_dial(n->uri, n->base.stop, &n->h, err);
 
-	n->h = nbd_create();
-	if (!n->h)
-		return err_nomem(err, "an NBD handle");
-	if (nbd_add_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
-	    nbd_set_uri_allow_local_file(n->h, true) < 0 || nbd_aio_connect_uri(n->h, n->uri) < 0)
-		return nbd_connect_failed(n, err);
-	while (nbd_aio_is_connecting(n->h) || nbd_aio_is_negotiating(n->h)) {
-		r = ingest_stopped(n->base.stop, err);
-		if (r < 0)
-			return r;
-		if (time_mono_ns() > until) {
-			err_set(err, ERR_SOURCE, "cannot connect to '%s': no answer within 20 s",
-				n->base.where);
-			return err_object(err, "%s", n->base.where);
-		}
-		nbd_poll(n->h, NBD_POLL_MS); /* a failure shows in the state */
-	}
-	if (!nbd_aio_is_ready(n->h))
-		return nbd_connect_failed(n, err);
-	nbd_keepalive(nbd_aio_get_fd(n->h));
-	return 0;
+	if (r == 0 || r == ERR_NOMEM)
+		return r;
+	r = ingest_stopped(n->base.stop, err);
+	return r < 0 ? r : nbd_connect_failed(n, err);
 }
 
 static uint64_t block_size(struct source_nbd *n, int which)
@@ -183,34 +127,20 @@ static int nbd_attach(struct source_nbd *n, uint64_t *size, struct err *err)
 	if (r < 0)
 		return r;
 	bytes = nbd_get_size(n->h);
-	if (bytes < 0)
+	if (bytes < 0) {
+		err_set(err, ERR_SOURCE, "%s", peer_reason());
 		return nbd_connect_failed(n, err);
+	}
 	n->has_status = nbd_can_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
 	*size = (uint64_t)bytes;
 	return nbd_limits(n, err);
-}
-
-/* Leaves the server in good order if it still answers: requests in flight get half a second to end, and the
- * server is told that we go (nbdkit 1.32 may abort when a connection vanishes under a reply). */
-static void nbd_leave(struct nbd_handle *h)
-{
-	uint64_t until = time_mono_ns() + NBD_LEAVE_NS;
-
-	while (nbd_aio_in_flight(h) > 0 && !nbd_aio_is_dead(h) && !nbd_aio_is_closed(h) &&
-	       time_mono_ns() < until)
-		nbd_poll(h, NBD_LEAVE_POLL_MS);
-	if (nbd_aio_in_flight(h) == 0 && nbd_aio_is_ready(h) && nbd_aio_disconnect(h, 0) >= 0)
-		while (!nbd_aio_is_dead(h) && !nbd_aio_is_closed(h) && time_mono_ns() < until)
-			nbd_poll(h, NBD_LEAVE_POLL_MS);
-	nbd_close(h);
 }
 
 static void nbd_cancel(struct source *s)
 {
 	struct source_nbd *n = nbd_of(s);
 
-	if (n->h)
-		nbd_leave(n->h);
+	peer_leave(n->h);
 	n->h = NULL;
 }
 
@@ -278,7 +208,7 @@ static int nbd_wait(struct source *s, struct source_piece *p, struct err *err)
 	}
 	if (p->state == PIECE_DONE)
 		return 0;
-	if (nbd_lost(n) || is_lost_errno(p->eno))
+	if (peer_lost(n->h) || is_lost_errno(p->eno))
 		s->broken = true;
 	err_set_errno(err, ERR_SOURCE, p->eno ? p->eno : EIO, "%s '%s' at offset %llu",
 		      s->broken ? "lost the connection to" : "cannot read", s->where,
@@ -351,7 +281,7 @@ static int nbd_ask_status(struct source_nbd *n, uint64_t offset, struct err *err
 		if (r < 0)
 			return r;
 	}
-	if (nbd_lost(n)) {
+	if (peer_lost(n->h)) {
 		n->base.broken = true;
 		return err_set(err, ERR_SOURCE, "lost the connection to '%s'", n->base.where);
 	}

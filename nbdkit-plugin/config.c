@@ -9,12 +9,14 @@
  * Invariants:
  *  1. No SQLite handle, thread or child of ours exists when config_check() returns.
  *  2. Passphrases are wiped before config_check() returns, the key when config_open() has handed it on.
+ *     Before they come, the process is closed to core dumps and debuggers.
  *  3. A secret comes by descriptor, file, command or environment, never as a parameter: argv is for all to read.
  */
 #include "nbdkit-plugin/internal.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -245,6 +247,9 @@ static int unlock(struct repo *r, struct err *err)
 
 	if (!repo_is_locked(r)) /* what was given for nothing is not read */
 		return 0;
+	proc_hide_memory();
+	(void)!mlock(c->key,
+		     sizeof(c->key)); /* there may be no room for it: then it can be swapped */
 	if (c->key_fd >= 0) {
 		code = read_key(err);
 		if (code == 0)

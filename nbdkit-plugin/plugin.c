@@ -15,9 +15,9 @@
  */
 #include "nbdkit-plugin/internal.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include "base/log.h"
 
@@ -86,14 +86,12 @@ static int plugin_get_ready(void)
 	return 0;
 }
 
-/* A server of `livepoint export` outlives the command that started it.  nbdkit takes a handed-over socket for a sign of
- * the opposite and asks the kernel to be ended with its parent (--exit-with-parent); and it must hold no folder. */
-static void detach(void)
+/* A server of `livepoint export` dies with its supervisor, which alone could find it.  nbdkit, which takes a handed-over
+ * socket for a sign of that (--exit-with-parent), has asked for SIGTERM, and would then wait for clients. */
+static void bind_to_supervisor(void)
 {
-	if (prctl(PR_SET_PDEATHSIG, 0) < 0)
-		nbdkit_error("warning: the server ends with its parent: %m");
-	if (chdir("/") < 0)
-		nbdkit_debug("cannot leave the current folder: %m");
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		nbdkit_error("warning: the server may outlive its supervisor: %m");
 }
 
 static int plugin_after_fork(void)
@@ -102,7 +100,7 @@ static int plugin_after_fork(void)
 	struct err err = ERR_INIT;
 
 	if (plugin_config.lock_fd >= 0)
-		detach();
+		bind_to_supervisor();
 	if (config_open(&server.repo, &err) < 0)
 		return fail(&err);
 	if (s->scope == SCOPE_POINT &&

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "repo/internal.h"
+#include "repo/slab.h"
 
 #include "base/banned.h"
 
@@ -28,6 +29,7 @@ struct shard {
 
 struct cache {
 	uint64_t shard_bytes; /* bound of each */
+	struct slab *slab; /* of the data; NULL: malloc */
 	struct shard shards[SHARDS];
 };
 
@@ -39,12 +41,18 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-int cache_new(uint64_t bytes, struct cache **out, struct err *err)
+int cache_new(uint64_t bytes, size_t common, struct cache **out, struct err *err)
 {
 	struct cache *c = mem_alloc(sizeof(*c));
+	int r;
 
 	if (!c)
 		return err_nomem(err, "cache");
+	r = common ? slab_new(bytes, common, &c->slab, err) : 0;
+	if (r < 0) {
+		free(c);
+		return r;
+	}
 	c->shard_bytes = bytes / SHARDS;
 	for (unsigned i = 0; i < SHARDS; i++) {
 		pthread_mutex_init(&c->shards[i].lock, NULL);
@@ -54,9 +62,32 @@ int cache_new(uint64_t bytes, struct cache **out, struct err *err)
 	return 0;
 }
 
-static void item_free(struct cache_item *item)
+void *cache_data_new(struct cache *c, size_t n)
 {
-	free(item->data);
+	void *p = c->slab ? slab_get(c->slab, n) : NULL;
+
+	return p ? p : mem_realloc_array(NULL, n, 1);
+}
+
+void cache_data_free(struct cache *c, void *p)
+{
+	if (!c->slab || !slab_put(c->slab, p))
+		free(p);
+}
+
+bool cache_wants_more(struct cache *c)
+{
+	return c->slab && slab_wants_more(c->slab);
+}
+
+void cache_extend(struct cache *c)
+{
+	slab_extend(c->slab);
+}
+
+static void item_free(struct cache *c, struct cache_item *item)
+{
+	cache_data_free(c, item->data);
 	free(item);
 }
 
@@ -70,12 +101,13 @@ void cache_free(struct cache *c)
 		while (item) {
 			struct cache_item *older = item->older;
 
-			item_free(item);
+			item_free(c, item);
 			item = older;
 		}
 		pthread_cond_destroy(&c->shards[i].loaded);
 		pthread_mutex_destroy(&c->shards[i].lock);
 	}
+	slab_free(c->slab);
 	free(c);
 }
 
@@ -228,7 +260,7 @@ void cache_loaded(struct cache *c, struct cache_item *item, void *data, size_t s
 	while (gone) {
 		struct cache_item *next = gone->chain;
 
-		item_free(gone);
+		item_free(c, gone);
 		gone = next;
 	}
 }
@@ -243,7 +275,7 @@ void cache_put(struct cache *c, struct cache_item *item)
 	destroy = !item->refs && !item->cached;
 	pthread_mutex_unlock(&s->lock);
 	if (destroy)
-		item_free(item);
+		item_free(c, item);
 }
 
 uint64_t cache_bytes(struct cache *c)
@@ -256,4 +288,9 @@ uint64_t cache_bytes(struct cache *c)
 		pthread_mutex_unlock(&c->shards[i].lock);
 	}
 	return bytes;
+}
+
+uint64_t cache_limit(const struct cache *c)
+{
+	return c->shard_bytes * SHARDS;
 }

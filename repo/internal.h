@@ -30,7 +30,8 @@ struct cache_item {
 	bool loading, cached;
 	struct cache_item *chain, *newer, *older;
 };
-int cache_new(uint64_t bytes, struct cache **out, struct err *err);
+/* common: the size of nearly all items' data, which then comes out of one region of the bound's size; 0: they differ. */
+int cache_new(uint64_t bytes, size_t common, struct cache **out, struct err *err);
 void cache_free(struct cache *c);
 /* Counted item.  *load true: the caller must load it and call cache_loaded. NULL: out of memory. */
 struct cache_item *cache_get(struct cache *c, uint64_t key, bool *load);
@@ -39,7 +40,14 @@ bool cache_has(struct cache *c, uint64_t key);
 /* data: taken; NULL: loading failed, the item leaves the cache and waiters try on their own. Keeps the caller's count. */
 void cache_loaded(struct cache *c, struct cache_item *item, void *data, size_t size);
 void cache_put(struct cache *c, struct cache_item *item);
+/* Memory for an item's data, with any content; NULL: out of memory. */
+void *cache_data_new(struct cache *c, size_t n);
+void cache_data_free(struct cache *c, void *p); /* NULL is fine */
+/* True once in a while: somebody who has the time (0.1 ms) is then to call cache_extend, which makes memory present. */
+bool cache_wants_more(struct cache *c);
+void cache_extend(struct cache *c);
 uint64_t cache_bytes(struct cache *c);
+uint64_t cache_limit(const struct cache *c); /* the bound */
 
 /* --- the repository --- */
 struct repo_worker { /* context of a pool thread */
@@ -55,9 +63,11 @@ struct repo {
 	struct store *store;
 	struct pool *pool;
 	struct cache *chunks, *map;
+	struct pool_job extend; /* one at a time: who was told cache_wants_more */
 	bool started, pinnable;
 	_Atomic bool said_unpinned; /* once is enough */
 	_Atomic unsigned prefetching; /* jobs under way */
+	_Atomic unsigned streams; /* open ones */
 
 	pthread_mutex_t lock; /* guards what follows; memory work only */
 	struct catalog *catalogs[16]; /* free connections */
@@ -129,7 +139,9 @@ int leaf_ids(struct repo *r, const uint64_t *locators, unsigned count, uint8_t (
 /* The chunk behind a locator, decoded, in the cache; counted. */
 int chunk_get(struct repo *r, struct store_reader *reader, uint64_t locator, uint32_t chunk_size,
 	      struct cache_item **out, struct err *err);
-void chunk_prefetch(struct repo *r, uint64_t locator, uint32_t chunk_size);
+
+/* Keeps memory for chunks present ahead of need. */
+void chunk_memory_ahead(struct repo *r);
 
 /* --- worker context for pools --- */
 void *repo_worker_make(void *opaque); /* opaque: struct repo */

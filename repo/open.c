@@ -371,9 +371,9 @@ int repo_start(struct repo *r, uint64_t cache, uint32_t threads, struct err *err
 
 	if (r->started)
 		return 0;
-	ret = cache_new(cache ? cache : CHUNK_CACHE_DEFAULT, &r->chunks, err);
+	ret = cache_new(cache ? cache : CHUNK_CACHE_DEFAULT, r->conf.chunk_size, &r->chunks, err);
 	if (ret == 0)
-		ret = cache_new(MAP_CACHE, &r->map, err);
+		ret = cache_new(MAP_CACHE, 0, &r->map, err);
 	if (ret < 0)
 		return ret;
 	if (threads == 0)

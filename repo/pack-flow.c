@@ -114,6 +114,14 @@ int session_rotate(struct repo_session *s, enum pack_kind kind, struct err *err)
 	return 0;
 }
 
+/* A pack of maps is closed early: whoever reads one page or leaf needs the whole footer, and with 65 536 slots that alone
+ * made the first read of a 16 TiB disk 4 ms slower than that of a small one. */
+static bool writer_done(const struct store_writer *w, enum pack_kind kind)
+{
+	return store_writer_full(w) ||
+	       (kind == PACK_MAP && store_writer_slots(w) >= MAP_PACK_SLOTS);
+}
+
 static int writer_for(struct repo_session *s, enum pack_kind kind, struct store_writer **out,
 		      struct err *err)
 {
@@ -121,7 +129,7 @@ static int writer_for(struct repo_session *s, enum pack_kind kind, struct store_
 	uint64_t number;
 	int r;
 
-	if (*slot && store_writer_full(*slot)) {
+	if (*slot && writer_done(*slot, kind)) {
 		r = session_rotate(s, kind, err);
 		if (r < 0)
 			return r;

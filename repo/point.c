@@ -364,6 +364,7 @@ int repo_disk_open(struct repo_point *p, const char *name, struct repo_disk **ou
 	r = load_root(d, err);
 	if (r < 0)
 		return err_prefix(err, "disk '%s' of '%s'", d->info->name, p->m->name);
+	chunk_memory_ahead(p->repo);
 	*out = steal_ptr(d);
 	return 0;
 }

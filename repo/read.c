@@ -3,8 +3,7 @@
  * Reading a disk: leaf, hole or chunk, slice; read-ahead; extents.
  *
  * 1. A read either fills all its bytes with verified data or fails: nothing is ever zeroes but a hole.
- * 2. Prefetch is a hint: bounded in number, its errors are dropped (the read that needs the chunk meets them again).
- * 3. A large request decodes its later chunks on the pool while the caller decodes the first.
+ * 2. A large request decodes its later chunks on the pool (repo/prefetch.c) while the caller decodes the first.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,16 +13,30 @@
 
 #include "base/banned.h"
 
-#define PREFETCH_MOST 256u /* jobs under way in one repository */
 #define READAHEAD_MIN (256 * KiB)
-#define READAHEAD_MAX (4 * MiB)
+#define READAHEAD_MAX (8 * MiB) /* 5 ms at 1.5 GiB/s: time to open a pack and to read from it */
 
 /* --- chunks --- */
+
+static void extend_run(struct pool_job *job, void *ctx)
+{
+	(void)ctx;
+	cache_extend(container_of(job, struct repo, extend)->chunks);
+}
+
+/* On the pool, so that no reader waits for the clearing of pages. */
+void chunk_memory_ahead(struct repo *r)
+{
+	if (!r->started || !pool_threads(r->pool) || !cache_wants_more(r->chunks))
+		return;
+	r->extend.run = extend_run;
+	pool_submit_urgent(r->pool, &r->extend);
+}
 
 static int chunk_load(struct repo *r, struct store_reader *reader, uint64_t locator,
 		      uint32_t chunk_size, void **out, struct err *err)
 {
-	cleanup_free uint8_t *data = mem_realloc_array(NULL, chunk_size, 1);
+	uint8_t *data = cache_data_new(r->chunks, chunk_size);
 	size_t len;
 	int ret;
 
@@ -36,9 +49,12 @@ static int chunk_load(struct repo *r, struct store_reader *reader, uint64_t loca
 			      "pack %012" PRIx64 ", slot %" PRIu32
 			      ": chunk has %zu bytes instead of %" PRIu32,
 			      locator_pack(locator), locator_slot(locator), len, chunk_size);
-	if (ret < 0)
+	if (ret < 0) {
+		cache_data_free(r->chunks, data);
 		return ret;
-	*out = steal_ptr(data);
+	}
+	chunk_memory_ahead(r);
+	*out = data;
 	return 0;
 }
 
@@ -72,91 +88,6 @@ int chunk_get(struct repo *r, struct store_reader *reader, uint64_t locator, uin
 	}
 	*out = item;
 	return 0;
-}
-
-struct prefetch {
-	struct pool_job job;
-	struct repo *repo;
-	uint64_t locator;
-	uint32_t chunk_size;
-};
-
-static void prefetch_run(struct pool_job *job, void *ctx)
-{
-	struct prefetch *p = container_of(job, struct prefetch, job);
-	struct repo_worker *w = ctx;
-	struct cache_item *item;
-
-	if (w && chunk_get(p->repo, w->reader, p->locator, p->chunk_size, &item, NULL) == 0)
-		cache_put(p->repo->chunks, item);
-	atomic_fetch_sub(&p->repo->prefetching, 1);
-	free(p);
-}
-
-void chunk_prefetch(struct repo *r, uint64_t locator, uint32_t chunk_size)
-{
-	struct prefetch *p;
-
-	if (!pool_threads(r->pool) || cache_has(r->chunks, locator))
-		return;
-	if (atomic_fetch_add(&r->prefetching, 1) >= PREFETCH_MOST) {
-		atomic_fetch_sub(&r->prefetching, 1);
-		return;
-	}
-	p = mem_alloc(sizeof(*p));
-	if (!p) {
-		atomic_fetch_sub(&r->prefetching, 1);
-		return;
-	}
-	p->job.run = prefetch_run;
-	p->repo = r;
-	p->locator = locator;
-	p->chunk_size = chunk_size;
-	pool_submit(r->pool, &p->job);
-}
-
-/* Chunks that lie one after the other in a pack are announced to the kernel as one range, before several threads ask for
- * them one by one; then they are decoded on the pool. */
-static void prefetch_run_of(struct repo *r, const uint64_t *locators, unsigned count,
-			    uint32_t chunk_size)
-{
-	for (unsigned i = 0; i < count;) {
-		unsigned n = 1;
-
-		if (locators[i] == LOCATOR_NONE || locators[i] == LOCATOR_UNREADABLE) {
-			i++;
-			continue;
-		}
-		while (i + n < count && locators[i + n] == locators[i] + n)
-			n++;
-		if (n > 1 && !cache_has(r->chunks, locators[i + n - 1]))
-			store_records_willneed(r->store, locators[i], n);
-		for (unsigned k = 0; k < n; k++)
-			chunk_prefetch(r, locators[i + k], chunk_size);
-		i += n;
-	}
-}
-
-void repo_disk_prefetch(struct repo_disk *d, uint64_t offset, uint64_t n)
-{
-	struct repo *r = d->point->repo;
-	uint64_t end, chunk, last;
-
-	if (!pool_threads(r->pool) || offset >= d->info->size || !n)
-		return;
-	if (add_overflow(offset, n, &end) || end > d->info->size)
-		end = d->info->size;
-	chunk = offset / d->chunk_size;
-	last = (end - 1) / d->chunk_size;
-	while (chunk <= last) {
-		uint64_t locators[64];
-		unsigned count = (unsigned)MIN(last - chunk + 1, ARRAY_SIZE(locators));
-
-		if (disk_locators(d, chunk, count, locators, NULL) < 0)
-			return;
-		prefetch_run_of(r, locators, count, d->chunk_size);
-		chunk += count;
-	}
 }
 
 /* --- reads --- */
@@ -250,6 +181,7 @@ int repo_stream_new(struct repo_disk *d, struct repo_stream **out, struct err *e
 		return err_nomem(err, "stream");
 	s->disk = d;
 	s->expected = UINT64_MAX;
+	atomic_fetch_add(&d->point->repo->streams, 1);
 	pthread_mutex_init(&s->lock, NULL);
 	*out = s;
 	return 0;
@@ -259,19 +191,28 @@ void repo_stream_free(struct repo_stream *s)
 {
 	if (!s)
 		return;
+	atomic_fetch_sub(&s->disk->point->repo->streams, 1);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
+/* All streams together may fill a quarter of the cache, or what was read ahead would be gone before its time. */
+static uint64_t window_max(struct repo *r)
+{
+	uint64_t share = cache_limit(r->chunks) / 4 / MAX(atomic_load(&r->streams), 1u);
+
+	return MAX(MIN(share, READAHEAD_MAX), READAHEAD_MIN);
+}
+
 void repo_stream_hint(struct repo_stream *s, uint64_t offset, size_t n)
 {
-	uint64_t from = 0, to = 0;
+	uint64_t from = 0, to = 0, most = window_max(s->disk->point->repo);
 
 	pthread_mutex_lock(&s->lock);
 	/* Requests of one stream may overtake each other by a few. */
 	if (s->expected != UINT64_MAX && offset <= s->expected + READAHEAD_MIN &&
 	    offset + READAHEAD_MIN >= s->expected) {
-		s->window = s->window ? MIN(s->window * 2, READAHEAD_MAX) : READAHEAD_MIN;
+		s->window = s->window ? MIN(s->window * 2, most) : READAHEAD_MIN;
 		s->expected = MAX(s->expected, offset + n);
 		from = MAX(s->ahead, s->expected);
 		to = s->expected + s->window;

@@ -98,7 +98,7 @@ int repo_disk_read(struct repo_disk *d, void *dst, size_t n, uint64_t offset, st
  * thread at a time may be inside with one stream, but out-of-order offsets are fine. */
 struct repo_stream;
 int repo_stream_new(struct repo_disk *d, struct repo_stream **out, struct err *err);
-void repo_stream_free(struct repo_stream *s);
+void repo_stream_free(struct repo_stream *s); /* before its disk */
 /* Tells the stream about a read at offset, before it; any thread. */
 void repo_stream_hint(struct repo_stream *s, uint64_t offset, size_t n);
 /* Brings chunks of a range into the cache, on the pool; returns at once. */

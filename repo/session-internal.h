@@ -10,6 +10,7 @@
 #define CHECKPOINT_PACKS 4u
 #define CHECKPOINT_NS (60ull * 1000000000ull)
 #define FINISH_DEPTH 4u /* packs being synced and read back */
+#define MAP_PACK_SLOTS 4096u /* a pack of maps is closed at so many */
 
 /* Ids of chunks that this session stored and that no listed segment has yet: open addressing by eight bytes of the id.
  * Two generations: what the last checkpoint listed stays until the next one, because jobs under way may have asked

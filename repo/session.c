@@ -18,6 +18,7 @@
 #include "base/banned.h"
 
 #define PROGRAM "livepoint " PACKAGE_VERSION
+#define SUITE_TRIES 8 /* packs that may be unreadable before nobody can tell */
 
 static void session_free(struct repo_session *s)
 {
@@ -122,6 +123,35 @@ static int open_index(struct repo_session *s, struct err *err)
 	return r;
 }
 
+/* The header is not sealed.  With another suite than the packs have, by accident or by somebody's hand, what follows would
+ * be stored under no key, or under another one.  One readable pack tells; the newest are those that are likeliest whole. */
+static int check_suite(struct repo_session *s, struct err *err)
+{
+	const struct pack_list *packs = &s->usable.packs;
+	unsigned suite = s->repo->conf.suite, tries = 0, found;
+
+	for (size_t i = packs->count; i > 0 && tries < SUITE_TRIES; i--) {
+		struct store_pack *p;
+
+		if (packs->rows[i - 1].state != PACK_LIVE)
+			continue;
+		tries++;
+		if (store_pack_get(s->repo->store, packs->rows[i - 1].number, &p, NULL) < 0)
+			continue; /* verify has words for it */
+		found = store_pack_suite(p);
+		store_pack_put(p);
+		if (found == suite)
+			return 0;
+		err_set(err, ERR_DAMAGED,
+			"'%s/livepoint.conf' says cipher suite %u, but pack %" PRIx64
+			" has %u: the file was changed, and nothing is written%s",
+			s->repo->path, suite, packs->rows[i - 1].number, found,
+			suite ? "" : " that anyone could read");
+		return err_object(err, "livepoint.conf");
+	}
+	return 0;
+}
+
 static int begin_parts(struct repo_session *s, const struct session_spec *spec, struct err *err)
 {
 	struct point_row parent = { 0 };
@@ -135,8 +165,12 @@ static int begin_parts(struct repo_session *s, const struct session_spec *spec, 
 	if (r == 0)
 		r = lease_take(s, spec, s->differential ? since.row.id : NULL, &parent, err);
 	repo_spec_release(&since);
-	if (r < 0)
+	if (r == 0)
+		r = check_suite(s, err);
+	if (r < 0) {
+		point_row_release(&parent);
 		return r;
+	}
 	if (spec->full)
 		s->has_parent = false;
 	if (s->has_parent)

@@ -27,6 +27,7 @@ struct verify {
 	struct verify_result *result;
 	struct slot_set seen; /* objects and chunks that are referenced */
 	struct slot_set bad;
+	struct slot_set mixed; /* good objects that somebody refers to under another id */
 	uint64_t seen_bytes;
 	/* of the walk: */
 	const struct point_row *row;
@@ -186,6 +187,27 @@ static int name_leaf(struct walk *w, const struct leaf *leaf, uint64_t leaf_no, 
 	return r;
 }
 
+/* A leaf that was checked under the id of its first reference: this one must mean the same. */
+static int check_reference(struct verify *v, const struct object_ref *ref, struct err *err)
+{
+	struct verify_finding f = { .what = "leaf is referenced under another id than its own",
+				    .locator = ref->locator,
+				    .id = ref->id };
+	const struct footer_entry *e;
+	struct store_pack *p;
+	bool same;
+
+	if (store_pack_get(v->repo->store, locator_pack(ref->locator), &p, NULL) < 0)
+		return 0; /* a finding of the first reference */
+	e = store_pack_entry(p, locator_slot(ref->locator));
+	same = e && e->type == OBJECT_LEAF && memcmp(e->id, ref->id, ID_LEN) == 0;
+	store_pack_put(p);
+	if (same || set_has(&v->bad, ref->locator) || set_has(&v->mixed, ref->locator))
+		return 0;
+	find(v, &f);
+	return slot_set_add(&v->mixed, ref->locator, err);
+}
+
 /* Pages are reached through disk_leaf_ref, which checks them by hash. */
 static int walk_leaf(struct walk *w, uint64_t leaf_no, struct err *err)
 {
@@ -200,7 +222,7 @@ static int walk_leaf(struct walk *w, uint64_t leaf_no, struct err *err)
 	if (r == 0 && ref.locator == LOCATOR_NONE)
 		return 0;
 	if (r == 0 && !v->naming && set_has(&v->seen, ref.locator))
-		return 0;
+		return check_reference(v, &ref, err);
 	if (r == 0) {
 		v->result->objects += !v->naming;
 		r = slot_set_add(&v->seen, ref.locator, err);
@@ -627,7 +649,7 @@ static int verify_points(struct verify *v, const struct point_list *points, stru
 	if (r == 0 && v->spec->data)
 		r = verify_data(v, err);
 	v->naming = true;
-	for (size_t i = 0; i < points->count && r == 0 && v->bad.count; i++) {
+	for (size_t i = 0; i < points->count && r == 0 && (v->bad.count || v->mixed.count); i++) {
 		r = walk_point(v, &points->rows[i], err);
 		damaged[i] = v->affected;
 		v->result->damaged_points += v->affected;
@@ -676,6 +698,7 @@ int repo_verify(struct repo *r, const struct verify_spec *spec, struct verify_re
 	point_list_release(&points);
 	slot_set_release(&v.seen);
 	slot_set_release(&v.bad);
+	slot_set_release(&v.mixed);
 	if (ret == 0 && result->findings)
 		return err_set(err, ERR_DAMAGED,
 			       "%" PRIu64 " findings, %" PRIu64 " of %" PRIu64

@@ -15,20 +15,16 @@
  */
 #include "restore/internal.h"
 
-#include <libnbd.h>
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "peer/peer.h"
 
 #include "base/banned.h"
 
-#define NBD_POLL_MS 200
-#define NBD_CONNECT_NS (20ull * 1000 * 1000 * 1000)
 #define NBD_REQUEST (256u << 10)
 #define NBD_IN_FLIGHT 64 /* requests; nbdcopy's default */
 #define NBD_STATUS_BYTES GiB
-#define NBD_LEAVE_NS (500ull * 1000 * 1000)
-#define NBD_LEAVE_POLL_MS 50
 
 struct target_nbd {
 	struct target base;
@@ -55,18 +51,6 @@ static struct target_nbd *nbd_of(struct target *t)
 	return container_of(t, struct target_nbd, base);
 }
 
-static const char *nbd_reason(void)
-{
-	const char *text = nbd_get_error();
-
-	return text ? text : "the server ended the connection";
-}
-
-static bool nbd_lost(const struct target_nbd *n)
-{
-	return !n->h || nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h);
-}
-
 /* A stop, an earlier failure, or a lost connection as an error. */
 static int nbd_state(struct target_nbd *n, struct err *err)
 {
@@ -80,9 +64,9 @@ static int nbd_state(struct target_nbd *n, struct err *err)
 		err_object(err, "%s", n->base.where);
 		return r;
 	}
-	if (nbd_lost(n)) {
+	if (peer_lost(n->h)) {
 		err_set(err, ERR_TARGET, "the connection to '%s' broke: %s", n->base.where,
-			nbd_reason());
+			peer_reason());
 		return err_object(err, "%s", n->base.where);
 	}
 	return 0;
@@ -95,7 +79,7 @@ static int nbd_turn(struct target_nbd *n, struct err *err)
 
 	if (r < 0)
 		return r;
-	nbd_poll(n->h, NBD_POLL_MS); /* a failure shows in the state */
+	nbd_poll(n->h, PEER_POLL_MS); /* a failure shows in the state */
 	return nbd_state(n, err);
 }
 
@@ -136,7 +120,7 @@ static struct request *request_new(struct target_nbd *n, struct block *b, const 
 static int request_failed(struct target_nbd *n, const char *what, uint64_t offset, struct err *err)
 {
 	err_set(err, ERR_TARGET, "cannot %s '%s' at offset %llu: %s", what, n->base.where,
-		(unsigned long long)offset, nbd_reason());
+		(unsigned long long)offset, peer_reason());
 	return err_object(err, "%s", n->base.where);
 }
 
@@ -330,27 +314,11 @@ static int nbd_target_flush(struct target *t, struct err *err)
 	return r < 0 ? r : nbd_state(n, err);
 }
 
-/* Leaves the server in good order if it still answers: requests in flight get half a second to end, and the
- * server is told that we go (nbdkit 1.32 may abort when a connection vanishes under a reply). */
-static void nbd_leave(struct nbd_handle *h)
-{
-	uint64_t until = time_mono_ns() + NBD_LEAVE_NS;
-
-	while (nbd_aio_in_flight(h) > 0 && !nbd_aio_is_dead(h) && !nbd_aio_is_closed(h) &&
-	       time_mono_ns() < until)
-		nbd_poll(h, NBD_LEAVE_POLL_MS);
-	if (nbd_aio_in_flight(h) == 0 && nbd_aio_is_ready(h) && nbd_aio_disconnect(h, 0) >= 0)
-		while (!nbd_aio_is_dead(h) && !nbd_aio_is_closed(h) && time_mono_ns() < until)
-			nbd_poll(h, NBD_LEAVE_POLL_MS);
-	nbd_close(h);
-}
-
 static void nbd_cancel(struct target *t)
 {
 	struct target_nbd *n = nbd_of(t);
 
-	if (n->h)
-		nbd_leave(n->h);
+	peer_leave(n->h);
 	n->h = NULL;
 }
 
@@ -382,25 +350,16 @@ static int nbd_refuse(struct target_nbd *n, const char *why, struct err *err)
 
 static int nbd_dial(struct target_nbd *n, struct err *err)
 {
-	uint64_t until = time_mono_ns() + NBD_CONNECT_NS;
-	int r;
+	char why[ERR_TEXT_MAX];
+	int r = peer_dial(n->base.where, n->base.stop, &n->h, err);
 
-	n->h = nbd_create();
-	if (!n->h)
-		return err_nomem(err, "an NBD handle");
-	if (nbd_add_meta_context(n->h, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
-	    nbd_set_uri_allow_local_file(n->h, true) < 0 ||
-	    nbd_aio_connect_uri(n->h, n->base.where) < 0)
-		return nbd_refuse(n, nbd_reason(), err);
-	while (nbd_aio_is_connecting(n->h) || nbd_aio_is_negotiating(n->h)) {
-		r = restore_stopped(n->base.stop, err);
-		if (r < 0)
-			return r;
-		if (time_mono_ns() > until)
-			return nbd_refuse(n, "no answer within 20 s", err);
-		nbd_poll(n->h, NBD_POLL_MS); /* a failure shows in the state */
-	}
-	return nbd_aio_is_ready(n->h) ? 0 : nbd_refuse(n, nbd_reason(), err);
+	if (r == 0 || r == ERR_NOMEM)
+		return r;
+	r = restore_stopped(n->base.stop, err);
+	if (r < 0)
+		return r;
+	str_copy(why, sizeof(why), err->text);
+	return nbd_refuse(n, why, err);
 }
 
 /* Invariant 4. */
@@ -411,7 +370,7 @@ static int nbd_look(struct target_nbd *n, const struct target_spec *spec, struct
 	int64_t most = nbd_get_block_size(n->h, LIBNBD_SIZE_MAXIMUM);
 
 	if (size < 0)
-		return nbd_refuse(n, nbd_reason(), err);
+		return nbd_refuse(n, peer_reason(), err);
 	if (nbd_is_read_only(n->h) == 1)
 		return nbd_refuse(n, "the server allows no writing", err);
 	if ((uint64_t)size < spec->size)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * Starting a server: `nbdkit -f` with our plugin, in a session of its own, on a socket that was bound here.
+ * Starting a server: a supervisor (serve/supervisor.c) in a session of its own, and under it `nbdkit -f` with our plugin,
+ * on a socket that was bound here.
  *
- * Order: ID.json is made and locked, then the log, the socket; nbdkit starts with the listening socket, the locked
- * descriptor and, for an encrypted repository, a pipe that holds the key; ID.json gets its content; then we are a
- * client until every disk answers.  Whatever fails on the way takes all of it back.
+ * Order: ID.json is made and locked, then the log, the socket; the supervisor starts with the listening socket, the
+ * locked descriptor and a control pipe, which for an encrypted repository holds the key; ID.json gets its content; then
+ * we are a client until every disk answers, and say so in the pipe.  Whatever fails on the way takes all of it back.
  *
  * Invariants:
  *  1. The key is in memory and in the pipe only: not in argv, environment or a file.  A passphrase in our own
@@ -30,11 +31,11 @@
 
 #define READY_SECONDS 60
 #define ID_TRIES 100
+#define STOP_MS 1000 /* for the supervisor to end what it has started */
+#define PID_MS 10000 /* for it to write down what it has started */
+#define TICK_MS 10
 #define PLUGIN_FILE "nbdkit-livepoint-plugin.so"
-#define ARGS_MAX 20
-/* Descriptors in the server, by the order in pass_fds (base/proc.h). */
-#define FD_LOCK 4
-#define FD_KEY 5
+#define ARGS_MAX 24
 
 struct start {
 	struct repo *repo;
@@ -43,32 +44,47 @@ struct start {
 	struct repo_spec point; /* resolved */
 	char point_text[POINT_TEXT_MAX];
 	char *dir, *json, *log, *plugin; /* owned paths */
-	int lock_fd, log_fd, key_fd;
+	int lock_fd, log_fd;
+	int control[2]; /* pipe to the supervisor: reading, writing end */
 	struct listener listener;
 	struct record record;
 	char *args[ARGS_MAX + 1]; /* owned */
 	size_t nargs;
-	pid_t pid; /* 0: not running */
-	int status; /* of the server that has ended */
+	pid_t pid; /* of the supervisor; 0: not running */
+	int status; /* of the one that has ended */
 	bool claimed, done;
 };
+
+/* The supervisor ends its server and then itself. */
+static void stop_supervisor(struct start *s)
+{
+	unsigned waited;
+
+	kill(s->pid, SIGTERM);
+	for (waited = 0; waited < STOP_MS; waited += TICK_MS) {
+		if (waitpid(s->pid, NULL, WNOHANG) == s->pid)
+			return;
+		time_sleep_ms(TICK_MS);
+	}
+	kill(s->pid, SIGKILL);
+	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
 
 static void start_release(struct start *s)
 {
 	size_t i;
 
-	if (!s->done && s->pid > 0) {
-		kill(s->pid, SIGKILL);
-		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	if (!s->done && s->pid > 0)
+		stop_supervisor(s);
 	if (!s->done && s->claimed)
 		run_remove(s->dir, s->record.e.id, NULL);
 	base_cleanup_fd(&s->lock_fd);
 	base_cleanup_fd(&s->log_fd);
-	base_cleanup_fd(&s->key_fd);
+	base_cleanup_fd(&s->control[0]);
+	base_cleanup_fd(&s->control[1]);
 	listener_release(&s->listener);
-	serve_export_release(&s->record.e);
+	record_release(&s->record);
 	repo_spec_release(&s->point);
 	for (i = 0; i < s->nargs; i++)
 		free(s->args[i]);
@@ -209,6 +225,9 @@ static int make_socket(struct start *s, struct err *err)
 	path = run_file(s->dir, s->record.e.id, "sock");
 	if (!path)
 		return err_nomem(err, "path");
+	s->record.socket = str_dup(path);
+	if (!s->record.socket)
+		return err_nomem(err, "path");
 	return listen_unix(path, s->spec->socket_group, &s->listener, err);
 }
 
@@ -232,6 +251,7 @@ static int make_uris(struct start *s, struct err *err)
 			return err_nomem(err, "URI");
 	}
 	e->since = time_now();
+	s->record.port = s->listener.port;
 	return 0;
 }
 
@@ -244,8 +264,8 @@ static void add_arg(struct start *s, char *arg)
 		s->args[s->nargs++] = arg;
 }
 
-/* The plugin in the build tree that this program stands in, or NULL: PROGRAM is cli/livepoint or cli/.libs/livepoint. */
-static char *plugin_in_build_tree(void)
+/* A file of the build tree that this program stands in, or NULL: PROGRAM is cli/livepoint or cli/.libs/livepoint. */
+static char *in_build_tree(const char *file)
 {
 	char exe[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -260,7 +280,7 @@ static char *plugin_in_build_tree(void)
 		dir = dirname(dir);
 	if (!str_ends(dir, "/cli"))
 		return NULL;
-	path = str_printf("%s/nbdkit-plugin/.libs/" PLUGIN_FILE, dirname(dir));
+	path = str_printf("%s/%s", dirname(dir), file);
 	return path && access(path, R_OK) == 0 ? steal_ptr(path) : NULL;
 }
 
@@ -270,14 +290,35 @@ static char *plugin_path(void)
 	const char *named = getenv("LIVEPOINT_NBDKIT_PLUGIN");
 	char *path;
 
-	if (named && *named)
-		return str_dup(named);
-	path = plugin_in_build_tree();
+	if (named && *named) {
+		/* nbdkit is started from another folder */
+		path = strchr(named, '/') ? realpath(named, NULL) : NULL;
+		return path ? path : str_dup(named);
+	}
+	path = in_build_tree("nbdkit-plugin/.libs/" PLUGIN_FILE);
 	if (path)
 		return path;
 	if (access(NBDKIT_PLUGINDIR "/" PLUGIN_FILE, R_OK) == 0)
 		return str_dup(NBDKIT_PLUGINDIR "/" PLUGIN_FILE);
 	return str_dup("livepoint");
+}
+
+static char *supervisor_path(void)
+{
+	char *path = in_build_tree("serve/" SUPERVISOR_FILE);
+
+	return path ? path : str_dup(PKGLIBEXECDIR "/" SUPERVISOR_FILE);
+}
+
+/* The plugin guards nbdkit against clients that leave abruptly, if it is loaded first (nbdkit-plugin/guard.c).  "-" if
+ * it is not known by path, or by one that LD_PRELOAD cannot say. */
+static char *preload_setting(const struct start *s)
+{
+	const char *others = getenv("LD_PRELOAD");
+
+	if (!strchr(s->plugin, '/') || strpbrk(s->plugin, ": ") || access(s->plugin, R_OK) < 0)
+		return str_dup("-");
+	return str_printf("LD_PRELOAD=%s%s%s", s->plugin, others ? ":" : "", others ? others : "");
 }
 
 static int add_tls_args(struct start *s, struct err *err)
@@ -290,8 +331,11 @@ static int add_tls_args(struct start *s, struct err *err)
 		return 0;
 	path = realpath(given, NULL);
 	if (!path)
-		return err_set_errno(err, ERR_NOT_FOUND, errno, "'%s'", given);
+		return err_set_errno(err, ERR_INVALID, errno, "'%s'", given);
 	add_arg(s, str_dup("--tls=require"));
+	/* else certificates would prove the server to clients, and everybody were a client */
+	if (s->spec->tls_certificates)
+		add_arg(s, str_dup("--tls-verify-peer"));
 	add_arg(s, str_printf("--tls-%s=%s", s->spec->tls_certificates ? "certificates" : "psk",
 			      path));
 	return 0;
@@ -299,25 +343,29 @@ static int add_tls_args(struct start *s, struct err *err)
 
 static int make_args(struct start *s, struct err *err)
 {
-	size_t want = 6;
+	size_t want = 10;
 	int code;
 
+	s->plugin = plugin_path();
+	if (!s->plugin)
+		return err_nomem(err, "path of the plugin");
+	add_arg(s, supervisor_path());
+	add_arg(s, str_dup(s->dir));
+	add_arg(s, str_dup(s->record.e.id));
+	add_arg(s, preload_setting(s));
 	add_arg(s, str_dup("nbdkit"));
 	add_arg(s, str_dup("-f"));
 	code = add_tls_args(s, err);
 	if (code < 0)
 		return code;
-	want += s->nargs - 2;
-	s->plugin = plugin_path();
-	if (!s->plugin)
-		return err_nomem(err, "path of the plugin");
+	want += s->nargs - 6;
 	add_arg(s, str_dup(s->plugin));
 	add_arg(s, str_printf("repo=%s", s->record.e.repo));
 	add_arg(s, str_printf("point=%s%s%s", s->point_text, s->point.disk[0] ? "/" : "",
 			      s->point.disk));
-	add_arg(s, str_printf("lock-fd=%d", FD_LOCK));
-	if (s->key_fd >= 0) {
-		add_arg(s, str_printf("key-fd=%d", FD_KEY));
+	add_arg(s, str_printf("lock-fd=%d", SERVER_LOCK));
+	if (repo_conf(s->repo)->suite) {
+		add_arg(s, str_printf("key-fd=%d", SERVER_KEY));
 		want++;
 	}
 	if (s->spec->cache) {
@@ -327,48 +375,35 @@ static int make_args(struct start *s, struct err *err)
 	return s->nargs == want ? 0 : err_nomem(err, "arguments of nbdkit");
 }
 
-/* A pipe with the key in it: 32 bytes always fit, and are gone when they have been read. */
-static int make_key_pipe(struct start *s, struct err *err)
+/* The key, if there is one, is in the pipe until the supervisor has read it: 33 bytes always fit. */
+static int make_control(struct start *s, struct err *err)
 {
-	uint8_t key[KEY_LEN];
-	cleanup_fd int end = -1;
-	int ends[2], code;
+	uint8_t head[1 + KEY_LEN] = { CONTROL_PLAIN };
+	bool encrypted = repo_conf(s->repo)->suite;
+	int code = 0;
 
-	if (!repo_conf(s->repo)->suite)
-		return 0;
-	if (pipe2(ends, O_CLOEXEC) < 0)
+	if (pipe2(s->control, O_CLOEXEC) < 0) {
+		s->control[0] = s->control[1] = -1;
 		return err_set_errno(err, ERR_FAILED, errno, "cannot make a pipe");
-	s->key_fd = ends[0];
-	end = ends[1];
-	code = repo_export_key(s->repo, key, err);
+	}
+	if (encrypted) {
+		head[0] = CONTROL_KEY;
+		code = repo_export_key(s->repo, head + 1, err);
+	}
 	if (code == 0)
-		code = file_write(end, key, sizeof(key), "pipe to nbdkit", err);
-	mem_wipe(key, sizeof(key));
+		code = file_write(s->control[1], head, encrypted ? sizeof(head) : 1,
+				  "pipe to the supervisor", err);
+	mem_wipe(head, sizeof(head));
 	return code;
-}
-
-/* The plugin guards nbdkit against clients that leave abruptly, if it is loaded first (nbdkit-plugin/guard.c).  NULL if
- * it is not known by path, or by one that LD_PRELOAD cannot say. */
-static char *preload_setting(const struct start *s)
-{
-	const char *others = getenv("LD_PRELOAD");
-
-	if (!strchr(s->plugin, '/') || strpbrk(s->plugin, ": ") || access(s->plugin, R_OK) < 0)
-		return NULL;
-	return str_printf("LD_PRELOAD=%s%s%s", s->plugin, others ? ":" : "", others ? others : "");
 }
 
 static int launch(struct start *s, struct err *err)
 {
-	cleanup_free char *preload = preload_setting(s);
 	/* Empty counts as unset; what was in ours stays here. */
-	const char *const env[] = { "LIVEPOINT_PASSPHRASE=",
-				    "LIVEPOINT_PASSPHRASE_FD=",
-				    "LIVEPOINT_PASSPHRASE_FILE=",
-				    "LIVEPOINT_PASSPHRASE_COMMAND=",
-				    preload,
+	const char *const env[] = { "LIVEPOINT_PASSPHRASE=", "LIVEPOINT_PASSPHRASE_FD=",
+				    "LIVEPOINT_PASSPHRASE_FILE=", "LIVEPOINT_PASSPHRASE_COMMAND=",
 				    NULL };
-	const int fds[] = { s->listener.fd, s->lock_fd, s->key_fd };
+	const int fds[] = { s->listener.fd, s->lock_fd, s->control[0] };
 	const struct proc_spec spec = {
 		.argv = (const char *const *)s->args,
 		.env_add = env,
@@ -376,20 +411,17 @@ static int launch(struct start *s, struct err *err)
 		.out_fd = -1,
 		.err_fd = s->log_fd,
 		.pass_fds = fds,
-		.npass = s->key_fd >= 0 ? 3 : 2,
-		.listen_fds = true,
-		.nlisten = 1,
+		.npass = ARRAY_SIZE(fds),
 		.new_session = true,
 	};
 	int code = proc_start(&spec, &s->pid, err);
 
 	if (code < 0)
 		return code;
-	/* With our copy gone, a connect to a server that has ended fails instead of waiting for ever. */
+	/* With our copy gone, a connect to an export that has ended fails instead of waiting for ever. */
 	close(steal_fd(&s->listener.fd));
-	base_cleanup_fd(&s->key_fd);
-	s->key_fd = -1;
-	s->record.e.pid = s->pid;
+	close(steal_fd(&s->control[0]));
+	s->record.e.supervisor = s->pid;
 	s->record.start_ticks = proc_start_ticks(s->pid);
 	return record_write(s->lock_fd, s->json, &s->record, err);
 }
@@ -406,6 +438,33 @@ static int explain(struct start *s, struct err *err)
 		err_prefix(err, "signal %d", WTERMSIG(s->status));
 	return *tail ? err_set(err, err->code, "cannot serve '%s': %s", s->point_text, tail) :
 		       err_prefix(err, "cannot serve '%s'", s->point_text);
+}
+
+/* The server may answer before its supervisor, which has started it, comes to write its number down. */
+static int learn_pid(struct start *s, struct err *err)
+{
+	unsigned waited = 0;
+	int code;
+
+	do {
+		code = record_server_pid(s->dir, s->record.e.id, &s->record.e.pid, err);
+		if (code != ERR_INVALID && code != ERR_NOT_FOUND)
+			return code;
+		time_sleep_ms(TICK_MS);
+		waited += TICK_MS;
+	} while (waited < PID_MS);
+	return err_recode(err, ERR_CHILD);
+}
+
+/* From now on a server that dies is started again. */
+static int say_ready(struct start *s, struct err *err)
+{
+	const uint8_t byte = CONTROL_READY;
+	int code = file_write(s->control[1], &byte, 1, "pipe to the supervisor", err);
+
+	if (code == 0)
+		code = learn_pid(s, err);
+	return code < 0 ? err_prefix(err, "cannot serve '%s'", s->point_text) : 0;
 }
 
 static int wait_ready(struct start *s, struct err *err)
@@ -433,7 +492,7 @@ static int wait_ready(struct start *s, struct err *err)
 	}
 	if (code == 0) {
 		probe_leave(&p);
-		return 0;
+		return say_ready(s, err);
 	}
 	base_cleanup_fd(&p.fd);
 	return code == ERR_INTERRUPTED || code == ERR_TERMINATED ? code : explain(s, err);
@@ -447,11 +506,11 @@ int serve_export_start(struct repo *r, const struct serve_spec *spec, struct ser
 		.spec = spec,
 		.lock_fd = -1,
 		.log_fd = -1,
-		.key_fd = -1,
+		.control = { -1, -1 },
 		.listener = { .fd = -1 },
 	};
 	static int (*const steps[])(struct start *, struct err *) = {
-		make_files, make_socket, make_uris, make_key_pipe, make_args, launch, wait_ready,
+		make_files, make_socket, make_uris, make_control, make_args, launch, wait_ready,
 	};
 	int code = resolve(&s, err);
 	size_t i;

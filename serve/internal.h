@@ -8,6 +8,27 @@
 
 #include "serve/serve.h"
 
+/* --- supervisor.c, a program of its own: SUPERVISOR DIR ID PRELOAD NBDKIT ARGUMENTS... ---
+ * PRELOAD: "LD_PRELOAD=..." for nbdkit, or "-".  stderr is ID.log.  It has these descriptors: */
+enum supervisor_fd {
+	SUPERVISOR_LISTENER = 3,
+	SUPERVISOR_LOCK = 4, /* ID.json, locked */
+	SUPERVISOR_CONTROL =
+		5, /* a pipe: CONTROL_KEY and the key, or CONTROL_PLAIN; then CONTROL_READY */
+};
+/* nbdkit's: 3 is the socket. */
+enum server_fd { SERVER_LOCK = 4, SERVER_KEY = 5 };
+enum control {
+	CONTROL_KEY = 'k',
+	CONTROL_PLAIN = 'p',
+	CONTROL_READY = 'r', /* it answers: from now on it is started again when it dies */
+};
+/* In its last words if it gives up: the next listing passes them on. */
+#define GAVE_UP "given up, the export has ended"
+#define SUPERVISOR_FILE "livepoint-supervisor"
+/* Length of ID.pid: a decimal number, blanks, a newline. */
+#define PID_FILE_LEN 24
+
 /* --- run.c: the run folder --- */
 /* Path of the folder, owned by the caller; it need not exist. */
 int run_folder_path(char **out, struct err *err);
@@ -30,6 +51,7 @@ struct listener {
 	int fd; /* bound and listening */
 	struct sockaddr_storage addr;
 	socklen_t addr_len;
+	uint16_t port; /* TCP */
 	char *uri_head, *uri_tail; /* owned: the URI is head, encoded name of the export, tail */
 };
 void listener_release(struct listener *l);
@@ -60,9 +82,14 @@ void probe_leave(struct probe *p);
 /* --- list.c: ID.json --- */
 struct record {
 	struct serve_export e;
-	uint64_t start_ticks; /* of the process: tells it from a later one with its number */
+	uint64_t start_ticks; /* of the supervisor: tells it from a later process with its number */
+	char *socket; /* owned: path as bound, or NULL: TCP */
+	uint16_t port; /* TCP */
 };
+void record_release(struct record *r);
 int record_write(int fd, const char *path, const struct record *r, struct err *err);
+/* Fills *pid from DIR/ID.pid; ERR_NOT_FOUND if it is not there, ERR_INVALID if it has no number. */
+int record_server_pid(const char *dir, const char *id, int64_t *pid, struct err *err);
 /* Opens DIR/ID.json.  Returns 1: alive, *out filled; 0: not there, dead (its files are removed) or not written yet. */
 int record_read(const char *dir, const char *id, struct record *out, struct err *err);
 

@@ -2,19 +2,18 @@
 /*
  * ID.json: what a server is, and by its lock whether it lives; listing and stopping.
  *
- * The server inherits the descriptor on which ID.json was locked (flock belongs to the open file description), so the
- * lock can be taken exactly when it has ended, however it did.  Whoever takes it removes the files.
+ * Supervisor and server inherit the descriptor on which ID.json was locked (flock belongs to the open file description),
+ * so the lock can be taken exactly when both have ended, however they did.  Whoever takes it removes the files.
  *
- * Clients are counted as connected sockets of the server's process: the inodes behind /proc/PID/fd that
- * /proc/PID/net/unix or tcp call connected.  A server of ours has no other ones.
+ * Clients are counted as the connected sockets of the address, in /proc/PID/net/unix or tcp: one that was accepted has
+ * the path, or the port, of the socket that accepted it.  (/proc/PID/fd of a server with a key is for root only.)
  *
  * Invariants:
  *  1. Files are removed only while holding their lock, or when no ID.json exists.
- *  2. A signal goes only to a process whose lock is held and whose start time is the recorded one.
+ *  2. A signal goes only to a supervisor whose lock is held and whose start time is the recorded one.
  */
 #include "serve/internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -25,6 +24,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/proc.h"
 
 #include "base/banned.h"
@@ -61,9 +61,11 @@ void serve_exports_free(struct serve_export *list, size_t count)
 	free(list);
 }
 
-static void record_release(struct record *r)
+void record_release(struct record *r)
 {
 	serve_export_release(&r->e);
+	free(r->socket);
+	r->socket = NULL;
 }
 #define cleanup_record __attribute__((cleanup(record_release)))
 
@@ -89,7 +91,9 @@ int record_write(int fd, const char *path, const struct record *r, struct err *e
 	jval_set(doc, "point", jval_str(r->e.point));
 	jval_set(doc, "disks", disks);
 	jval_set(doc, "overlay", jval_str(r->e.overlay));
-	jval_set(doc, "pid", jval_int(r->e.pid));
+	jval_set(doc, "socket", jval_str(r->socket));
+	jval_set(doc, "port", jval_uint(r->port));
+	jval_set(doc, "supervisor", jval_int(r->e.supervisor));
 	jval_set(doc, "start_ticks", jval_uint(r->start_ticks));
 	jval_set(doc, "since", jval_int(r->e.since));
 	code = jval_print(doc, true, &text, err);
@@ -128,16 +132,55 @@ static bool parse_disks(const struct jval *array, struct serve_export *e)
 static bool record_parse(const struct buf *text, const char *id, struct record *r)
 {
 	cleanup_ptr(jval) doc = NULL;
+	uint64_t port;
 
-	if (jval_parse((const char *)text->data, text->len, &doc, NULL) < 0)
+	if (jval_parse((const char *)text->data, text->len, &doc, NULL) < 0 ||
+	    !jval_as_uint(jval_get(doc, "port"), &port) || port > UINT16_MAX)
 		return false;
+	r->port = (uint16_t)port;
 	str_copy(r->e.id, sizeof(r->e.id), id);
 	take_str(doc, "overlay", &r->e.overlay);
+	take_str(doc, "socket", &r->socket);
 	return take_str(doc, "repo", &r->e.repo) && take_str(doc, "point", &r->e.point) &&
-	       jval_as_int(jval_get(doc, "pid"), &r->e.pid) && r->e.pid > 1 &&
+	       jval_as_int(jval_get(doc, "supervisor"), &r->e.supervisor) && r->e.supervisor > 1 &&
 	       jval_as_int(jval_get(doc, "since"), &r->e.since) &&
 	       jval_as_uint(jval_get(doc, "start_ticks"), &r->start_ticks) &&
 	       parse_disks(jval_get(doc, "disks"), &r->e);
+}
+
+int record_server_pid(const char *dir, const char *id, int64_t *pid, struct err *err)
+{
+	cleanup_free char *path = run_file(dir, id, "pid");
+	cleanup_buf struct buf text = BUF_INIT;
+	uint64_t number;
+	int code;
+
+	if (!path)
+		return err_nomem(err, "path");
+	code = file_read_all(path, PID_FILE_LEN, &text, err);
+	if (code < 0)
+		return code;
+	if (text.len)
+		text.data[strcspn(buf_str(&text), " \n")] = 0;
+	if (!parse_u64(buf_str(&text), &number) || number < 2 || number > INT32_MAX)
+		return err_set(err, ERR_INVALID, "'%s' has no process number", path);
+	*pid = (int64_t)number;
+	return 0;
+}
+
+/* The last words of a supervisor that gave up: nobody could read them once the files are gone. */
+static void tell_why(const char *dir, const char *id)
+{
+	cleanup_free char *path = run_file(dir, id, "log");
+	char tail[4 * ERR_TEXT_MAX], *last = tail, *next;
+
+	if (!path)
+		return;
+	run_log_tail(path, tail, sizeof(tail));
+	while ((next = strstr(last, "; livepoint: ")))
+		last = next + 2;
+	if (strstr(last, GAVE_UP))
+		log_warning("export '%s': %s", id, last);
 }
 
 /* Returns the descriptor, -1 if there is no file, or a code; *dead: the lock was free, and is ours now. */
@@ -176,12 +219,14 @@ int record_read(const char *dir, const char *id, struct record *out, struct err 
 	fd = record_open(path, &dead, err);
 	if (fd < 0)
 		return fd == -1 ? 0 : fd;
-	if (dead)
+	if (dead) {
+		tell_why(dir, id);
 		return run_remove(dir, id, err);
+	}
 	code = file_read_all(path, RECORD_MAX, &text, err);
 	if (code < 0)
 		return code == ERR_NOT_FOUND ? 0 : code;
-	if (!record_parse(&text, id, &r))
+	if (!record_parse(&text, id, &r) || record_server_pid(dir, id, &r.e.pid, NULL) < 0)
 		return 0;
 	*out = r;
 	memset(&r, 0, sizeof(r));
@@ -269,6 +314,14 @@ static int listing_make(struct listing *l, struct err *err)
 	return 0;
 }
 
+static struct serve_export steal_export(struct record *r)
+{
+	struct serve_export e = r->e;
+
+	memset(&r->e, 0, sizeof(r->e));
+	return e;
+}
+
 int serve_export_list(struct serve_export **out, size_t *count, struct err *err)
 {
 	cleanup_listing struct listing l = { 0 };
@@ -285,83 +338,55 @@ int serve_export_list(struct serve_export **out, size_t *count, struct err *err)
 	if (!list)
 		return err_nomem(err, "list of exports");
 	for (i = 0; i < l.count; i++)
-		list[i] = l.rows[i].e;
+		list[i] = steal_export(&l.rows[i]);
 	*count = l.count;
 	*out = list;
-	l.count = 0; /* the members were given away */
 	return 0;
 }
 
 /* --- clients --- */
 
-/* Appends the inode numbers of a process's sockets, le64 each. */
-static void socket_inodes(int64_t pid, struct buf *out)
+/* A line of /proc/net/unix (proc(5)): connected, with this path? */
+static bool is_unix_client(const char *line, const char *path)
 {
-	cleanup_free char *path = str_printf("/proc/%lld/fd", (long long)pid);
-	DIR *dir = path ? opendir(path) : NULL;
-	struct dirent *d;
-
-	while (dir && (d = readdir(dir))) {
-		unsigned long long inode;
-		char target[64];
-		ssize_t n = readlinkat(dirfd(dir), d->d_name, target, sizeof(target) - 1);
-
-		if (n <= 0)
-			continue;
-		target[n] = 0;
-		if (sscanf(target, "socket:[%llu]", &inode) == 1)
-			buf_put_le64(out, inode);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-static bool has_inode(const struct buf *inodes, uint64_t inode)
-{
-	size_t i;
-
-	for (i = 0; i + 8 <= inodes->len; i += 8)
-		if (get_le64(inodes->data + i) == inode)
-			return true;
-	return false;
-}
-
-/* Inode of a line that is a connected socket, else 0 (proc(5): /proc/net/unix, /proc/net/tcp). */
-static uint64_t connected_inode(const char *line, bool is_unix)
-{
-	unsigned long long inode = 0;
 	unsigned state = 0;
+	int at = 0;
 
-	if (is_unix && sscanf(line, "%*s %*x %*x %*x %*x %x %llu", &state, &inode) == 2)
-		return state == 3 ? inode : 0; /* SS_CONNECTED */
-	if (!is_unix &&
-	    sscanf(line, "%*s %*s %*s %x %*s %*s %*s %*u %*u %llu", &state, &inode) == 2)
-		return state == 1 ? inode : 0; /* TCP_ESTABLISHED */
-	return 0;
+	if (sscanf(line, "%*s %*x %*x %*x %*x %x %*u %n", &state, &at) != 1 || at == 0)
+		return false;
+	return state == 3 /* SS_CONNECTED */ && strcmp(line + at, path) == 0;
 }
 
-static unsigned count_connected(int64_t pid, const char *table, bool is_unix,
-				const struct buf *inodes)
+/* A line of /proc/net/tcp or tcp6: established, with this local port, by a process of ours?  (Another service may have
+ * the port on another address of the host; it is then counted too.) */
+static bool is_tcp_client(const char *line, uint16_t port)
 {
-	cleanup_free char *path = str_printf("/proc/%lld/net/%s", (long long)pid, table);
+	unsigned state = 0, local = 0, uid = 0;
+
+	return sscanf(line, "%*s %*[0-9A-F]:%x %*s %x %*s %*s %*s %u", &local, &state, &uid) == 3 &&
+	       local == port && state == 1 /* TCP_ESTABLISHED */ && uid == geteuid();
+}
+
+static unsigned count_connected(const struct record *r, const char *table)
+{
+	cleanup_free char *path =
+		str_printf("/proc/%lld/net/%s", (long long)r->e.supervisor, table);
 	cleanup_stdio FILE *f = path ? fopen(path, "re") : NULL;
 	cleanup_free char *line = NULL;
-	unsigned n = 0;
 	size_t room = 0;
+	unsigned n = 0;
 
-	while (f && getline(&line, &room, f) > 0)
-		n += has_inode(inodes, connected_inode(line, is_unix));
+	while (f && getline(&line, &room, f) > 0) {
+		line[strcspn(line, "\n")] = 0;
+		n += r->socket ? is_unix_client(line, r->socket) : is_tcp_client(line, r->port);
+	}
 	return n;
 }
 
-static unsigned count_clients(int64_t pid)
+static unsigned count_clients(const struct record *r)
 {
-	cleanup_buf struct buf inodes = BUF_INIT;
-
-	socket_inodes(pid, &inodes);
-	return count_connected(pid, "unix", true, &inodes) +
-	       count_connected(pid, "tcp", false, &inodes) +
-	       count_connected(pid, "tcp6", false, &inodes);
+	return r->socket ? count_connected(r, "unix") :
+			   count_connected(r, "tcp") + count_connected(r, "tcp6");
 }
 
 /* --- stopping --- */
@@ -387,11 +412,11 @@ static bool wait_end(const char *dir, const char *id, unsigned ms)
 
 static int end_server(const char *dir, const struct record *r, struct err *err)
 {
-	pid_t pid = (pid_t)r->e.pid;
+	pid_t pid = (pid_t)r->e.supervisor;
 	const struct {
 		int signal;
 		unsigned ms;
-	} steps[] = { { SIGTERM, count_clients(pid) ? TERM_CLIENTS_MS : TERM_MS },
+	} steps[] = { { SIGTERM, count_clients(r) ? TERM_CLIENTS_MS : TERM_MS },
 		      { SIGKILL, KILL_MS } };
 	size_t i;
 
@@ -417,7 +442,7 @@ static int refuse_clients(const struct record *r, struct err *err)
 {
 	unsigned waited = 0, n;
 
-	while ((n = count_clients(r->e.pid)) > 0 && waited < SETTLE_MS) {
+	while ((n = count_clients(r)) > 0 && waited < SETTLE_MS) {
 		time_sleep_ms(TICK_MS);
 		waited += TICK_MS;
 	}

@@ -145,7 +145,7 @@ static int listen_on(const struct addrinfo *a)
 	return steal_fd(&fd);
 }
 
-static unsigned port_of(const struct sockaddr_storage *addr)
+static uint16_t port_of(const struct sockaddr_storage *addr)
 {
 	return ntohs(addr->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)addr)->sin6_port :
 						   ((const struct sockaddr_in *)addr)->sin_port);
@@ -158,8 +158,8 @@ static int tcp_uri(struct listener *l, const char *host, struct err *err)
 	l->addr_len = sizeof(l->addr);
 	if (getsockname(l->fd, (struct sockaddr *)&l->addr, &l->addr_len) < 0)
 		return err_set_errno(err, ERR_IO, errno, "cannot read the address of a socket");
-	l->uri_head = str_printf("nbds://%s%s%s:%u/", v6 ? "[" : "", host, v6 ? "]" : "",
-				 port_of(&l->addr));
+	l->port = port_of(&l->addr);
+	l->uri_head = str_printf("nbds://%s%s%s:%u/", v6 ? "[" : "", host, v6 ? "]" : "", l->port);
 	l->uri_tail = str_dup("");
 	return l->uri_head && l->uri_tail ? 0 : err_nomem(err, "URI");
 }

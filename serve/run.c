@@ -38,7 +38,12 @@ static const char *absolute_from_environment(const char *name)
 int run_folder_path(char **out, struct err *err)
 {
 	const char *base = absolute_from_environment("LIVEPOINT_RUN_DIR");
+	const char *given = getenv("LIVEPOINT_RUN_DIR");
 
+	/* Not made absolute: each folder that a command is called in would have exports of its own. */
+	if (!base && given && *given)
+		return err_set(err, ERR_USAGE,
+			       "LIVEPOINT_RUN_DIR must be an absolute path, not '%s'", given);
 	if (base)
 		*out = str_dup(base);
 	else if (geteuid() == 0)
@@ -108,7 +113,7 @@ bool run_id_valid(const char *id)
 
 int run_remove(const char *dir, const char *id, struct err *err)
 {
-	static const char *const suffixes[] = { "sock", "log", "json" };
+	static const char *const suffixes[] = { "sock", "pid", "log", "json" };
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(suffixes); i++) {

@@ -4,9 +4,10 @@
  *
  * The run folder is $LIVEPOINT_RUN_DIR, else /run/livepoint for root, else $XDG_RUNTIME_DIR/livepoint, else
  * /tmp/livepoint-UID; in it ID.json, ID.sock, ID.log.  The socket is bound, moded and listened on here and handed over (LISTEN_FDS), so there is no race on
- * mode or readiness, and a killed nbdkit can come back on the same socket.  The key goes through an inherited pipe.
+ * mode or readiness.  A supervisor (serve/supervisor.c) starts nbdkit, holds the socket open, and starts it again on it
+ * when it was killed.  The key goes through inherited pipes.
  *
- * A server is alive exactly when the lock on ID.json, which its process holds, cannot be taken.
+ * An export is alive exactly when the lock on ID.json, which its processes hold, cannot be taken.
  * One thread at a time.
  */
 #ifndef LIVEPOINT_SERVE_SERVE_H
@@ -25,7 +26,8 @@ struct serve_export {
 	char *repo; /* absolute path */
 	struct serve_disk *disks;
 	size_t ndisks;
-	int64_t pid;
+	int64_t pid; /* of the nbdkit that serves now; of the last one while it is started again */
+	int64_t supervisor; /* pid of the process that stays: ending it ends the export */
 	char *overlay; /* id or NULL */
 	int64_t since;
 };

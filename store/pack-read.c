@@ -413,6 +413,11 @@ const struct footer_entry *store_pack_entries(const struct store_pack *p, unsign
 	return p->entries;
 }
 
+unsigned store_pack_suite(const struct store_pack *p)
+{
+	return p->header.suite;
+}
+
 uint64_t store_pack_size(const struct store_pack *p)
 {
 	return p->size;
@@ -585,6 +590,27 @@ int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 	}
 	*len = e->plain_len;
 	return 0;
+}
+
+void store_pack_willneed(struct store *s, uint64_t number)
+{
+	struct backend *b = s->backend;
+	struct backend_file f;
+	uint64_t size;
+	bool there;
+
+	pthread_mutex_lock(&s->lock);
+	there = find_locked(s, number);
+	pthread_mutex_unlock(&s->lock);
+	if (there || b->ops->open(b, BACKEND_PACK, number, &f, NULL) < 0)
+		return;
+	if (b->ops->size(&f, &size, NULL) == 0) {
+		uint64_t tail_len = MIN(size, TAIL_READ);
+
+		b->ops->willneed(&f, size - tail_len, tail_len);
+		b->ops->willneed(&f, 0, PACK_HEADER_LEN);
+	}
+	b->ops->close(&f);
 }
 
 void store_records_willneed(struct store *s, uint64_t locator, unsigned count)

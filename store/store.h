@@ -61,6 +61,7 @@ DEFINE_CLEANUP(store_pack, store_pack_put)
 /* NULL: the slot is not in the file. Borrowed until put. */
 const struct footer_entry *store_pack_entry(const struct store_pack *p, uint32_t slot);
 const struct footer_entry *store_pack_entries(const struct store_pack *p, unsigned *count);
+unsigned store_pack_suite(const struct store_pack *p); /* cipher suite of its header */
 uint64_t store_pack_size(const struct store_pack *p); /* bytes */
 
 /* Reads and opens a record into dst (cap bytes); fills *len.  id: what it must be, or NULL; by_hash: recompute the content
@@ -69,6 +70,9 @@ int store_record_read(struct store *s, struct store_reader *r, uint64_t locator,
 		      enum object_type type, const uint8_t *id, bool by_hash, void *dst, size_t cap,
 		      size_t *len, struct err *err);
 
+/* Tells the kernel that header and footer of a pack that is not open yet will be read soon, so that several packs can be
+ * opened at the price of one wait.  A hint; does not wait for the disk but where the file system does to find the file. */
+void store_pack_willneed(struct store *s, uint64_t number);
 /* Tells the kernel that `count` records from a locator on (consecutive slots) will be read soon.  A hint. */
 void store_records_willneed(struct store *s, uint64_t locator, unsigned count);
 

@@ -14,12 +14,7 @@ LIVEPOINT_FAULT=store.stage.create:1:stop "$LIVEPOINT_BIN" -q backup web1 vda=di
 first=$!
 end_first() { kill -KILL "$first" 2>/dev/null || true; }
 cleanup_fn end_first
-for ((i = 0; i < 400; i++)); do
-	state=$(sed 's/.*) //; s/ .*//' "/proc/$first/stat" 2>/dev/null || echo gone)
-	[ "$state" != T ] || break
-	sleep 0.025
-done
-[ "$state" = T ] || fail "the first backup did not stop (state $state)"
+stopped_by_fault "$first"
 
 begun=$SECONDS
 expect_exit 11 lp -q backup web1 vda=disk.raw 2>second.err

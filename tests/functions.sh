@@ -190,7 +190,7 @@ stop_plugin() {
 # kill_plugin [NAME]: SIGKILL, for tests that mean it; its status is not judged.
 kill_plugin() {
 	local name=${1:-plugin}
-	kill -KILL "${server_pid[$name]}"
+	kill -KILL "${server_pid[$name]}" 2>/dev/null || true # it may have ended already
 	wait "${server_pid[$name]}" 2>/dev/null || true
 	unset "server_pid[$name]"
 }

@@ -53,6 +53,11 @@ cmp disk.raw run.raw || fail "--run shows other bytes"
 
 # In the background, as a daemon: the fork is a real one.
 nbdkit -P "$tmp/daemon.pid" -U "$tmp/daemon.sock" "$LIVEPOINT_PLUGIN" repo="$LIVEPOINT_REPOSITORY" point="$point"
+# The parent ends at the fork; the child writes its number when it is ready.
+for ((i = 0; i < 400; i++)); do
+	[ ! -s daemon.pid ] || break
+	sleep 0.025
+done
 daemon=$(cat daemon.pid)
 cleanup_fn kill "$daemon"
 nbdcopy "nbd+unix:///?socket=$tmp/daemon.sock" got.raw

@@ -28,7 +28,7 @@ head -c 1000000 <&7 >head.raw
 for ((i = 1; i <= 8; i++)); do
 	"$RUDE_CLIENT" "$uri" || fail "the rude client could not connect (round $i)"
 	sleep 0.05
-	readlink "/proc/$pid/exe" >/dev/null || { cat "$LIVEPOINT_RUN_DIR"/*.log; fail "the server died in round $i"; }
+	readlink "/proc/$pid/exe" >/dev/null && [ "$(lp --json exports | jq -r '.[0].pid')" = "$pid" ] || { cat "$LIVEPOINT_RUN_DIR"/*.log; fail "the server died in round $i"; }
 done
 cat head.raw - <&7 >polite.raw
 exec 7<&-

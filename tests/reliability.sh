@@ -20,6 +20,17 @@ requires_faults() {
 	grep -q '^#define ENABLE_FAULT_POINTS' "$abs_top_builddir/config.h" || skip "built without fault points"
 }
 
+# stopped_by_fault PID: waits until the process stands still at its fault point (ACTION stop).
+stopped_by_fault() {
+	local i state=
+	for ((i = 0; i < 400; i++)); do
+		state=$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null || echo gone)
+		[ "$state" != T ] || return 0
+		sleep 0.025
+	done
+	fail "process $1 did not stop (state $state)"
+}
+
 passed=0 failed=0
 seed=${LIVEPOINT_SEED:-$(date +%s)}
 

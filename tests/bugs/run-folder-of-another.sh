@@ -14,12 +14,13 @@ mkdir -m 700 run
 ticks=$(awk '{ sub(/.*\) /, ""); print $20 }' "/proc/$victim/stat")
 cat >run/x00000001.json <<EOF
 {"id":"x00000001","repo":"/r","point":"a@2026-01-01T00:00:00Z","disks":[{"name":"vda","uri":"nbd+unix:///"}],
-"overlay":null,"pid":$victim,"start_ticks":$ticks,"since":1}
+"overlay":null,"socket":null,"port":1,"supervisor":$victim,"start_ticks":$ticks,"since":1}
 EOF
+echo "$victim" >run/x00000001.pid
 exec 9<>run/x00000001.json
 flock 9
 # the record is one that counts
-[ "$(lp --json exports 9>&- | grep -c "\"pid\":$victim")" = 1 ] || fail "the forged record is not a good one"
+[ "$(lp --json exports 9>&- | grep -c "\"supervisor\":$victim")" = 1 ] || fail "the forged record is not a good one"
 
 refused() {
 	expect_exit 1 lp exports 9>&- >out 2>err

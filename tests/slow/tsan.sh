@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../functions.sh"
 
 build=$(dirname "$abs_top_builddir")/build-tsan
-tests=(base-pool store-index store-pack repo-session repo-read repo-trouble)
+tests=(base-pool store-index store-pack repo-session repo-read repo-slab repo-trouble)
 passed=0 failed=0
 
 mkdir -p "$build"

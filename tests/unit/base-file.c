@@ -5,9 +5,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -228,6 +231,63 @@ static void test_folders(void **state)
 	close(file_create("dir/x", NULL, &err));
 	assert_int_equal(dir_each("dir", count_entry, &i, &err), 1);
 	assert_int_equal(dir_remove_flat("dir", NULL, &err), 1);
+}
+
+/* Writes into dir like a session that does not know yet that it is over: until told, or for so many files. */
+struct writer {
+	pthread_t thread;
+	atomic_bool begun, stop;
+	unsigned files;
+};
+
+static void *keep_writing(void *opaque)
+{
+	struct writer *w = opaque;
+	unsigned i;
+
+	for (i = 0; i < w->files && !atomic_load(&w->stop); i++) {
+		char path[32];
+		int fd;
+
+		snprintf(path, sizeof(path), "busy/%u", i);
+		fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		if (fd >= 0)
+			close(fd);
+		atomic_store(&w->begun, true);
+		if (w->files < 1000)
+			time_sleep_ms(1);
+	}
+	return NULL;
+}
+
+static void test_remove_while_written(void **state)
+{
+	struct writer some = { .files = 30 }, endless = { .files = UINT_MAX };
+	struct err err = ERR_INIT;
+	int r;
+
+	(void)state;
+	assert_int_equal(dir_make("busy", 0700, NULL, &err), 1);
+	assert_int_equal(pthread_create(&some.thread, NULL, keep_writing, &some), 0);
+	while (!atomic_load(&some.begun))
+		;
+	assert_int_equal(dir_remove_flat("busy", NULL, &err), 1);
+	pthread_join(some.thread, NULL);
+	assert_int_equal(access("busy", F_OK), -1);
+
+	assert_int_equal(dir_make("busy", 0700, NULL, &err), 1);
+	assert_int_equal(pthread_create(&endless.thread, NULL, keep_writing, &endless), 0);
+	while (!atomic_load(&endless.begun))
+		;
+	r = dir_remove_flat("busy", NULL, &err);
+	atomic_store(&endless.stop, true);
+	pthread_join(endless.thread, NULL);
+	/* it is a race: once in a while a removal comes between two files */
+	if (r < 0) {
+		assert_int_equal(r, ERR_LOCKED);
+		assert_non_null(strstr(err.text, "'busy': somebody still writes"));
+	}
+	assert_true(dir_remove_flat("busy", NULL, &err) >= 0);
 }
 
 static void test_whole_files(void **state)
@@ -555,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_stream_nonblocking),
 		cmocka_unit_test(test_rename),
 		cmocka_unit_test(test_folders),
+		cmocka_unit_test(test_remove_while_written),
 		cmocka_unit_test(test_whole_files),
 		cmocka_unit_test(test_whole_files_no_memory),
 		cmocka_unit_test(test_lock),

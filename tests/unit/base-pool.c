@@ -260,6 +260,58 @@ static void test_job_submits_job(void **state)
 	}
 }
 
+struct numbered {
+	struct pool_job job;
+	atomic_uint *next;
+	unsigned turn; /* fills */
+};
+
+static void run_numbered(struct pool_job *job, void *ctx)
+{
+	struct numbered *n = container_of(job, struct numbered, job);
+
+	(void)ctx;
+	n->turn = atomic_fetch_add(n->next, 1);
+}
+
+/* While the only worker is busy, four jobs come; the last two are urgent and go before the others, in their order. */
+static void test_submit_urgent(void **state)
+{
+	atomic_uint next = 0;
+	struct work busy = { .job.run = run_work, .us = 50000 };
+	struct numbered jobs[4];
+	struct err err = ERR_INIT;
+	struct pool *pool;
+
+	(void)state;
+	assert_int_equal(pool_new(1, NULL, &pool, &err), 0);
+	pool_submit(pool, &busy.job);
+	while (!atomic_load(&running))
+		time_sleep_ms(1);
+	for (unsigned i = 0; i < ARRAY_SIZE(jobs); i++) {
+		jobs[i] = (struct numbered){ .job.run = run_numbered, .next = &next };
+		if (i >= 2)
+			pool_submit_urgent(pool, &jobs[i].job);
+		else
+			pool_submit(pool, &jobs[i].job);
+	}
+	pool_free(pool);
+	assert_int_equal(jobs[2].turn, 0);
+	assert_int_equal(jobs[3].turn, 1);
+	assert_int_equal(jobs[0].turn, 2);
+	assert_int_equal(jobs[1].turn, 3);
+
+	/* Into an empty list, and in the serial twin. */
+	for (unsigned threads = 0; threads < 2; threads++) {
+		assert_int_equal(pool_new(threads, NULL, &pool, &err), 0);
+		pool_submit_urgent(pool, &jobs[0].job);
+		pool_submit(pool, &jobs[1].job);
+		pool_free(pool);
+		assert_true(jobs[0].turn < jobs[1].turn);
+	}
+	assert_int_equal(atomic_load(&next), 8);
+}
+
 static void test_bad_arguments(void **state)
 {
 	struct err err = ERR_INIT;
@@ -291,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_order),		cmocka_unit_test(test_free_waits),
 		cmocka_unit_test(test_contexts),	cmocka_unit_test(test_many_submitters),
 		cmocka_unit_test(test_job_submits_job), cmocka_unit_test(test_bad_arguments),
+		cmocka_unit_test(test_submit_urgent),
 	};
 
 	srandom(20261120);

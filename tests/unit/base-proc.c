@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -373,6 +375,32 @@ static void test_start_ticks(void **state)
 	assert_int_equal(proc_wait(pid, &status, &err), ERR_CHILD);
 }
 
+/* In a process of its own, for there is no way back. */
+static int hide(void *arg, struct buf *result, struct err *err)
+{
+	struct rlimit limit = { .rlim_cur = 1, .rlim_max = 1 };
+	int before = prctl(PR_GET_DUMPABLE);
+
+	(void)arg;
+	(void)err;
+	proc_hide_memory();
+	getrlimit(RLIMIT_CORE, &limit);
+	buf_printf(result, "%d %d %llu %llu", before, prctl(PR_GET_DUMPABLE),
+		   (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
+	return 0;
+}
+
+static void test_hide_memory(void **state)
+{
+	cleanup_buf struct buf said = BUF_INIT;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(proc_call(hide, NULL, &said, &err), 0);
+	assert_string_equal(buf_str(&said), "1 0 0 0");
+	assert_int_equal(prctl(PR_GET_DUMPABLE), 1);
+}
+
 static void *start_many(void *opaque)
 {
 	int i;
@@ -434,6 +462,7 @@ int main(void)
 		cmocka_unit_test(test_run),
 		cmocka_unit_test(test_call),
 		cmocka_unit_test(test_start_ticks),
+		cmocka_unit_test(test_hide_memory),
 		cmocka_unit_test(test_many_threads),
 		cmocka_unit_test(test_no_memory),
 	};

@@ -224,6 +224,72 @@ static void test_serial_twin(void **state)
 	buf_release(&first);
 }
 
+/* A pack of maps ends at 4096 slots, so that no reader of one leaf needs a footer of megabytes; all of it can be read. */
+static void test_map_packs(void **state)
+{
+	enum { LEAVES = 4200, SMALL = 4096, STEP = 1024 * SMALL };
+	struct repo_init_spec init = { .chunk_size = SMALL, .compression = -1 };
+	uint64_t size = (uint64_t)LEAVES * STEP;
+	struct session_spec spec = { .name = "m", .compression = -1 };
+	struct disk_spec disk = { .name = "vda", .size = size, .method = METHOD_FULL };
+	struct publish_spec publish = { 0 };
+	struct err err = ERR_INIT;
+	struct session_result result;
+	struct repo_session *s;
+	struct repo_point *p;
+	struct repo_disk *d;
+	uint8_t want[512], got[512];
+	unsigned many = 0, packs = 0;
+	struct repo *r;
+	char dir[64];
+
+	(void)state;
+	help_dir(dir);
+	ok(repo_init(dir, &init, &err));
+	help_random(want, sizeof(want), 11);
+	r = help_open(dir, REPO_WRITE, 2);
+	ok(repo_session_begin(r, &spec, &s, &err));
+	ok(session_disk_begin(s, &disk, &err));
+	for (uint64_t at = 0; at < size; at += STEP) {
+		uint8_t *buffer;
+
+		ok(session_buffer(s, &buffer, &err));
+		memset(buffer, 0, SMALL);
+		memcpy(buffer, want, sizeof(want));
+		ok(session_disk_write(s, buffer, at, SMALL, &err));
+		ok(session_disk_hole(s, at + SMALL, STEP - SMALL, &err));
+	}
+	ok(session_disk_end(s, size, 0, &err));
+	ok(repo_session_publish(s, &publish, &result, &err));
+	for (unsigned number = 1; number <= 4; number++, packs++) {
+		cleanup_free char *path =
+			str_printf("%s/packs/%02x/%012x.pack", dir, number, number);
+		struct buf b = BUF_INIT;
+		struct pack_trailer t;
+
+		if (access(path, F_OK) < 0)
+			break;
+		ok(file_read_all(path, 64 * MiB, &b, &err));
+		ok(pack_trailer_decode(b.data + b.len - PACK_TRAILER_LEN, b.len, &t, &err));
+		assert_true(t.slots <= 4096);
+		many += t.slots == 4096;
+		buf_release(&b);
+	}
+	/* one of data, two of maps, the first of them full */
+	assert_int_equal(packs, 3);
+	assert_int_equal(many, 1);
+	ok(repo_point_open(r, result.id, &p, &err));
+	ok(repo_disk_open(p, NULL, &d, &err));
+	for (uint64_t at = 0; at < size; at += 100 * (uint64_t)STEP) {
+		ok(repo_disk_read(d, got, sizeof(got), at, &err));
+		assert_memory_equal(got, want, sizeof(got));
+	}
+	repo_disk_close(d);
+	repo_point_close(p);
+	repo_close(r);
+	help_remove(dir);
+}
+
 /* A session that is dropped keeps its finished packs; the next one does not store them again. */
 static void test_abort_keeps(void **state)
 {
@@ -318,6 +384,7 @@ int main(void)
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_serial_twin),
 		cmocka_unit_test(test_abort_keeps),
+		cmocka_unit_test(test_map_packs),
 		cmocka_unit_test(test_locked_name),
 		cmocka_unit_test(test_bad_names),
 	};

@@ -10,6 +10,7 @@
 #include "catalog/catalog.h"
 #include "format/format.h"
 #include "repo/internal.h"
+#include "repo/verify.h"
 #include "store/store.h"
 
 #include "base/banned.h"
@@ -117,15 +118,32 @@ static void forge_end(struct forger *f, struct manifest *m, uint8_t id[POINT_ID_
 	repo_catalog_put(f->repo, f->catalog);
 }
 
+/* Root and page of a disk of one chunk over that leaf. */
+static void forge_disk(struct forger *f, const struct object_ref *leaf, struct manifest_disk *disk)
+{
+	struct err err = ERR_INIT;
+	struct buf b = BUF_INIT;
+	struct root *root = calloc(1, sizeof(*root) + sizeof(root->pages[0]));
+
+	*root = (struct root){
+		.size = CHUNK, .chunk_size = CHUNK, .leaf_chunks = LEAF_CHUNKS, .count = 1
+	};
+	ok(page_encode(leaf, 1, &b, &err));
+	forge_object(f, OBJECT_PAGE, &b, &root->pages[0]);
+	buf_reset(&b);
+	ok(root_encode(root, &b, &err));
+	forge_object(f, OBJECT_ROOT, &b, &disk->root);
+	buf_release(&b);
+	free(root);
+}
+
 /* A page that names itself as its leaf, under an id that it cannot know: what is cached under the locator is a page. */
 static void page_as_leaf(bool id_of_zeroes)
 {
 	char dir[64];
 	struct err err = ERR_INIT;
 	struct forger f = { 0 };
-	struct buf b = BUF_INIT;
-	struct object_ref leaf = { .locator = locator_make(1, 0) }, page;
-	struct root *root = calloc(1, sizeof(*root) + sizeof(root->pages[0]));
+	struct object_ref leaf = { .locator = locator_make(1, 0) };
 	struct manifest_disk disk = { .name = "vda",
 				      .size = CHUNK,
 				      .source_size = CHUNK,
@@ -142,15 +160,7 @@ static void page_as_leaf(bool id_of_zeroes)
 	help_init(dir, false);
 	r = help_open(dir, REPO_WRITE, REPO_SERIAL);
 	forge_begin(&f, r);
-	ok(page_encode(&leaf, 1, &b, &err));
-	forge_object(&f, OBJECT_PAGE, &b, &page);
-	buf_reset(&b);
-	*root = (struct root){
-		.size = CHUNK, .chunk_size = CHUNK, .leaf_chunks = LEAF_CHUNKS, .count = 1
-	};
-	root->pages[0] = page;
-	ok(root_encode(root, &b, &err));
-	forge_object(&f, OBJECT_ROOT, &b, &disk.root);
+	forge_disk(&f, &leaf, &disk);
 	forge_end(&f, &m, id);
 
 	ok(repo_point_open(r, id, &p, &err));
@@ -159,8 +169,6 @@ static void page_as_leaf(bool id_of_zeroes)
 		assert_int_equal(repo_disk_read(d, back, sizeof(back), 0, &err), ERR_DAMAGED);
 	repo_disk_close(d);
 	repo_point_close(p);
-	buf_release(&b);
-	free(root);
 	repo_close(r);
 	help_remove(dir);
 }
@@ -170,6 +178,64 @@ static void test_page_as_leaf(void **state)
 	(void)state;
 	page_as_leaf(true);
 	page_as_leaf(false);
+}
+
+struct named {
+	unsigned leaves, good, bad; /* findings: about the leaf, about disk vda, about disk vdb */
+};
+
+static void note_finding(void *opaque, const struct verify_finding *f)
+{
+	struct named *n = opaque;
+
+	n->leaves += !f->point && strstr(f->what, "leaf");
+	n->good += f->disk && strcmp(f->disk, "vda") == 0;
+	n->bad += f->disk && strcmp(f->disk, "vdb") == 0;
+}
+
+/* Two disks have one leaf; the second one's page knows it under another id. */
+static void test_leaf_under_another_id(void **state)
+{
+	const uint64_t unreadable = LOCATOR_UNREADABLE;
+	char dir[64];
+	struct err err = ERR_INIT;
+	struct forger f = { 0 };
+	struct buf b = BUF_INIT;
+	struct object_ref leaf;
+	struct manifest_disk disks[2] = { { .name = "vda" }, { .name = "vdb" } };
+	struct manifest m = { .disks = disks, .ndisks = 2 };
+	struct named named = { 0 };
+	struct verify_spec spec = { .finding = note_finding, .opaque = &named };
+	struct verify_result result;
+	uint8_t id[POINT_ID_LEN], ids[ID_LEN], digest[ID_LEN];
+	struct repo *r;
+
+	(void)state;
+	help_dir(dir);
+	help_init(dir, false);
+	r = help_open(dir, REPO_WRITE, REPO_SERIAL);
+	forge_begin(&f, r);
+	memset(ids, 0xff, sizeof(ids));
+	ok(repo_content_id(r, ids, sizeof(ids), digest, &err));
+	ok(leaf_encode(&unreadable, 1, digest, &b, &err));
+	forge_object(&f, OBJECT_LEAF, &b, &leaf);
+	for (int i = 0; i < 2; i++) {
+		disks[i].size = disks[i].source_size = disks[i].unreadable_bytes = CHUNK;
+		disks[i].chunk_size = CHUNK;
+		disks[i].method = METHOD_FULL;
+		forge_disk(&f, &leaf, &disks[i]);
+		leaf.id[5] ^= 1;
+	}
+	forge_end(&f, &m, id);
+
+	assert_int_equal(repo_verify(r, &spec, &result, &err), ERR_DAMAGED);
+	assert_int_equal(named.leaves, 1);
+	assert_int_equal(named.good, 0);
+	assert_int_equal(named.bad, 1);
+	assert_int_equal(result.damaged_points, 1);
+	buf_release(&b);
+	repo_close(r);
+	help_remove(dir);
 }
 
 /* Somebody who can write the files, but has no key, gives one pack the number of another: sealed records are bound to
@@ -479,6 +545,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_page_as_leaf),
+		cmocka_unit_test(test_leaf_under_another_id),
 		cmocka_unit_test(test_pack_under_another_number),
 		cmocka_unit_test(test_suite_taken_away),
 		cmocka_unit_test(test_older_catalog),
