@@ -34,6 +34,7 @@ struct gc {
 	size_t npoints;
 	bool condemned; /* something is: G6 comes next */
 	bool marked; /* G4 was ours: packs and live are filled */
+	uint64_t expiring; /* points whose rows G8 takes */
 	uint64_t noted; /* the highest token of a backup whose waiting was said */
 };
 

@@ -28,6 +28,7 @@ struct doomed_pack {
 	uint64_t number;
 	enum pack_class class;
 	bool whole; /* nothing is left to keep */
+	bool fixed; /* immutable */
 	uint64_t bytes, doomed; /* of the file; of it of doomed records */
 };
 struct plan {
@@ -73,6 +74,7 @@ static void look(struct gc *g, const struct pack_row *row, struct doomed_pack *d
 	*d = (struct doomed_pack){ .number = row->number,
 				   .class = row->kind == PACK_DATA ? CLASS_DATA : CLASS_MAPS,
 				   .whole = nothing_to_keep(row),
+				   .fixed = store_pack_fixed(g->repo->store, row->number),
 				   .bytes = row->bytes,
 				   .doomed = row->bytes };
 	if (d->whole && row->kind == PACK_DATA)
@@ -177,6 +179,7 @@ static int bad_records(struct plan *p, const struct doomed_pack *d,
 	return damaged(p, d, &why);
 }
 
+/* Its doomed slots stay: the protocol allows any delay. */
 static int immutable(struct plan *p, const struct doomed_pack *d)
 {
 	p->immutable++;
@@ -314,7 +317,9 @@ int reclaim(struct gc *g, struct err *err)
 
 		show(&p);
 		r = gc_stopped(g, err);
-		if (r == 0 && left_alone(&p, d))
+		if (r == 0 && d->fixed)
+			r = immutable(&p, d);
+		else if (r == 0 && left_alone(&p, d))
 			leave(&p, d);
 		else if (r == 0)
 			r = reclaim_pack(&p, d, err);
@@ -340,7 +345,7 @@ int reclaim_preview(struct gc *g, const struct pack_list *rows, struct err *err)
 	for (size_t i = 0; i < p.count && r == 0; i++) {
 		const struct doomed_pack *d = &p.packs[i];
 
-		if (left_alone(&p, d)) {
+		if (d->fixed || left_alone(&p, d)) {
 			leave(&p, d);
 			continue;
 		}

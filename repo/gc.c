@@ -329,6 +329,7 @@ static int condemn(struct gc *g, struct err *err)
 {
 	struct point_list roots = { 0 }, expired = { 0 };
 	cleanup_free struct slot_bits *bits = NULL;
+	uint64_t condemned = 0;
 	int r = catalog_gc_roots(g->catalog, g->lease.token, g->now, &roots, &expired, &g->packs,
 				 err);
 
@@ -349,8 +350,9 @@ static int condemn(struct gc *g, struct err *err)
 	if (r == 0 && !(bits = marked_bits(g, err)))
 		r = ERR_NOMEM;
 	if (r == 0)
-		r = catalog_gc_condemn(g->catalog, g->lease.token, bits, g->packs.count,
-				       &g->result->condemned, err);
+		r = catalog_gc_condemn(g->catalog, g->lease.token, bits, g->packs.count, &condemned,
+				       err);
+	g->result->condemned += condemned;
 	g->condemned = g->marked = r == 0;
 	point_list_release(&roots);
 	point_list_release(&expired);
@@ -466,17 +468,17 @@ static int mark_again(struct gc *g, struct err *err)
 
 		r = mark_live(g, &fresh, err);
 	}
-	g->result->points = expired.count;
+	g->expiring = expired.count;
 	point_list_release(&points);
 	point_list_release(&expired);
 	pack_list_release(&packs);
 	return r;
 }
 
-/* ERR_LOCKED: there is an older lease after all. */
-static int settle(struct gc *g, struct err *err)
+static int settle_once(struct gc *g, struct err *err)
 {
 	cleanup_free struct slot_bits *bits = NULL;
+	uint64_t doomed = 0;
 	int r = mark_again(g, err);
 
 	if (r == 0)
@@ -484,10 +486,46 @@ static int settle(struct gc *g, struct err *err)
 	if (r == 0 && !(bits = marked_bits(g, err)))
 		r = ERR_NOMEM;
 	if (r == 0)
-		r = catalog_gc_settle(g->catalog, g->lease.token, bits, g->packs.count,
-				      &g->result->doomed, err);
+		r = catalog_gc_settle(g->catalog, g->lease.token, bits, g->packs.count, &doomed,
+				      err);
+	if (r < 0)
+		return r;
 	g->result->marked = count_marked(g);
-	return r;
+	g->result->doomed += doomed;
+	g->result->points += g->expiring;
+	g->condemned = false;
+	return 0;
+}
+
+/* G6 to G8; result->waiting if a backup is not over. */
+static int settle(struct gc *g, struct err *err)
+{
+	for (;;) {
+		int r = wait_for_older(g, err);
+
+		if (r < 0 || g->result->waiting)
+			return r;
+		r = settle_once(g, err);
+		if (r != ERR_LOCKED)
+			return r;
+		err_clear(err); /* an older lease after all: look again */
+	}
+}
+
+/* What the last prune had begun is finished; then one of our own begins, with new marks. */
+static int settle_former(struct gc *g, struct err *err)
+{
+	int r = settle(g, err);
+
+	if (r < 0 || g->result->waiting)
+		return r;
+	marks_release(&g->live);
+	pack_list_release(&g->packs);
+	memset(&g->live, 0, sizeof(g->live));
+	memset(&g->packs, 0, sizeof(g->packs));
+	g->npoints = 0;
+	g->marked = false;
+	return 0;
 }
 
 /* --- a dry run: the same sums, nothing written --- */
@@ -577,21 +615,15 @@ static int steps(struct gc *g, struct err *err)
 		r = catalog_totals(g->catalog, &totals, err);
 	if (r == 0)
 		g->condemned = totals.condemn_gen != 0;
+	if (r == 0 && g->condemned)
+		r = settle_former(g, err);
 	if (r == 0 && !g->condemned)
 		r = condemn(g, err);
-	while (r == 0) {
-		r = wait_for_older(g, err);
-		if (r < 0 || g->result->waiting)
-			break;
+	if (r == 0 && !g->result->waiting)
 		r = settle(g, err);
-		if (r != ERR_LOCKED)
-			break;
-		err_clear(err); /* an older lease after all: look again */
-		r = 0;
-	}
+	/* G9; also beside a backup that is waited for: doomed is doomed */
 	if (r == 0)
-		r = reclaim(
-			g, err); /* G9; also beside a backup that is waited for: doomed is doomed */
+		r = reclaim(g, err);
 	return r == 0 ? log_end(g, err) : r;
 }
 

@@ -56,6 +56,8 @@ struct backend_ops {
 	int (*size)(const struct backend_file *f, uint64_t *bytes, struct err *err);
 	void (*willneed)(const struct backend_file *f, uint64_t offset, uint64_t n);
 	void (*close)(struct backend_file *f);
+	/* May its file not be replaced or removed (chattr +i, +a; a retention lock)?  Not knowing is no. */
+	bool (*fixed)(struct backend *b, enum backend_kind kind, uint64_t number);
 	int (*remove)(struct backend *b, enum backend_kind kind, uint64_t number, struct err *err);
 	/* strays: pass over names that are no file's (and say so in the log); else the first is ERR_DAMAGED. */
 	int (*each)(struct backend *b, enum backend_kind kind, bool strays,

@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -154,6 +156,16 @@ static int dir_replace(struct backend *b, uint64_t token, const char *name, enum
 		return err_set(err, ERR_FENCED, "'%s' is gone: the session was ended from outside",
 			       from);
 	return r;
+}
+
+static bool dir_fixed(struct backend *b, enum backend_kind kind, uint64_t number)
+{
+	cleanup_free char *path = live_path(b, kind, number);
+	cleanup_fd int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	int flags = 0;
+
+	return fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 &&
+	       (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL));
 }
 
 static int dir_stage_drop(struct backend *b, uint64_t token, const char *name, struct err *err)
@@ -332,6 +344,7 @@ static const struct backend_ops dir_ops = {
 	.publish = dir_publish,
 	.replace = dir_replace,
 	.stage_drop = dir_stage_drop,
+	.fixed = dir_fixed,
 	.quarantine = dir_quarantine,
 	.folder_sync = dir_folder_sync,
 	.open = dir_open,

@@ -321,3 +321,8 @@ int store_pack_replace(struct store_stage *st, uint64_t number, struct err *err)
 	store_pack_forget(st->store, number);
 	return 0;
 }
+
+bool store_pack_fixed(struct store *s, uint64_t number)
+{
+	return s->backend->ops->fixed(s->backend, BACKEND_PACK, number);
+}

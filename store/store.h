@@ -158,6 +158,8 @@ int store_pack_rewrite(struct store_stage *st, struct store_reader *r,
  * that is immutable: the old one stands, named) and forgets the cached one.  store_stage_sync makes
  * it durable (G9c). */
 int store_pack_replace(struct store_stage *st, uint64_t number, struct err *err);
+/* True if the pack's file is known not to let itself be replaced or removed (immutable): saves writing a new one in vain. */
+bool store_pack_fixed(struct store *s, uint64_t number);
 /* Moves a file of packs/ or index/ into quarantine/ under a name that tells what it was and is free; synced. Fills *name (freed by the caller): the path in the repository. */
 int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
 int store_segment_quarantine(struct store *s, uint64_t number, char **name, struct err *err);

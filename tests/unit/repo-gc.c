@@ -325,8 +325,10 @@ static void test_backup_after(void **state)
 	ok(repo_session_begin(w.r, &late, &t, &err));
 	help_write_disk(t, "vda", w.data[0], SIZE);
 	repo_session_abort(s);
-	res = prune(&w); /* c goes on */
-	assert_false(res.waiting);
+	res = prune(
+		&w); /* c goes on: what was condemned before it goes, what is condemned now waits */
+	assert_true(res.waiting);
+	assert_int_equal(res.points, 1);
 	assert_true(res.doomed > 60);
 	ok(repo_session_publish(t, &publish, &c, &err));
 	assert_true(c.chunks_new >= 64);
