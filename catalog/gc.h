@@ -52,7 +52,7 @@ int catalog_state_read(struct catalog *c, struct state *out, struct err *err);
 /* Where the newest state object is (LOCATOR_NONE: none yet). */
 int catalog_state_ref(struct catalog *c, struct object_ref *out, struct err *err);
 /* Publishes a state object, under an ingest lease of name "" or the maintenance lease: packs live (but not published: see
- * pack_row), `ref` becomes the state object, a hold is set or removed (may be NULL), lease removed (only if it is an
+ * pack_row), `ref` becomes the state object, the generation is raised (no two objects say the same one), a hold is set or removed (may be NULL), lease removed (only if it is an
  * ingest lease; prune keeps its own).  ERR_NOT_FOUND: the hold's point is not complete.  ERR_LOCKED: another state object
  * was published since this handle's last catalog_state_read() (a hold would be lost from it): read and store again. */
 struct hold_change {

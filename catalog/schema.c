@@ -10,7 +10,7 @@
  * of byte i / 8 is slot i, (slots + 7) / 8 bytes long, NULL if no bit is set.
  *
  * meta		One row.  uuid: of the repository.  generation: raised by every reservation of a
- *		publish sequence and by every prune.  next_pack, next_segment, next_sequence: the
+ *		publish sequence, every prune and every state object.  next_pack, next_segment, next_sequence: the
  *		next number to hand out; they never go back.  condemn_gen: generation at which the
  *		condemned slots were condemned; 0: nothing is condemned.  state_locator, state_id:
  *		the newest state object (0, NULL: none yet).  audit_number, audit_mac: the end of

@@ -6,7 +6,9 @@
  *  1. A state object is published only if nobody published another since its contents were read by this handle:
  *     no change of a hold is lost from the newest one.
  *  2. Hold and state object change in one transaction.
- *  3. Its packs do not count as published: an older state object needs nobody.
+ *  3. Each publication raises the generation, so that no two published objects say the same one and the newest is
+ *     known without a catalog.
+ *  4. Its packs do not count as published: an older state object needs nobody.
  */
 #include <stdlib.h>
 
@@ -210,8 +212,10 @@ int catalog_state_publish(struct catalog *c, uint64_t token, const struct sessio
 	if (r >= 0)
 		r = ref_check(c, ref, err);
 	if (r >= 0)
-		r = sql_run(c, err, "UPDATE meta SET state_locator = ?, state_id = ?", "ub",
-			    ref->locator, ref->id, (size_t)ID_LEN);
+		r = sql_run(c, err,
+			    "UPDATE meta SET state_locator = ?, state_id = ?,"
+			    " generation = generation + 1",
+			    "ub", ref->locator, ref->id, (size_t)ID_LEN);
 	if (r >= 0 && hold)
 		r = hold_put(c, hold, err);
 	if (r >= 0)

@@ -213,7 +213,8 @@ static void test_state_publish(void **state)
 	struct fixture *f = *state;
 	struct session_done none = { 0 };
 	struct object_ref ref = { 0 }, got = { 0 };
-	uint64_t token, locator = 0;
+	struct state st = { 0 };
+	uint64_t token, generation, locator = 0;
 
 	assert_ok(f, catalog_state_ref(f->c, &got, &f->err));
 	assert_int_equal(got.locator, LOCATOR_NONE);
@@ -222,6 +223,14 @@ static void test_state_publish(void **state)
 	assert_ok(f, catalog_state_ref(f->c, &got, &f->err));
 	assert_true(got.locator == locator && got.id[0] == 0x77);
 	assert_int_equal(help_number(f, "SELECT count(*) FROM lease"), 0);
+	/* two objects never say the same generation */
+	assert_ok(f, catalog_state_read(f->c, &st, &f->err));
+	generation = st.generation;
+	state_release(&st);
+	assert_ok(f, store_state(f, NULL, NULL, &locator));
+	assert_ok(f, catalog_state_read(f->c, &st, &f->err));
+	assert_true(st.generation > generation);
+	state_release(&st);
 	/* its pack is live but does not count as published; a backup's does */
 	assert_int_equal(help_number(f, "SELECT published FROM pack WHERE number = 1"), 1);
 	assert_int_equal(help_number(f, "SELECT published * 10 + state FROM pack WHERE number = 2"),

@@ -72,7 +72,8 @@ static void test_words(void **state)
 	assert_string_equal(object_type_name(OBJECT_CHUNK), "chunk");
 	assert_string_equal(object_type_name(OBJECT_BLOB), "blob");
 	assert_string_equal(object_type_name(0), "unknown");
-	assert_string_equal(object_type_name(7), "unknown");
+	assert_string_equal(object_type_name(OBJECT_STATE), "state");
+	assert_string_equal(object_type_name(OBJECT_TYPE_LAST + 1), "unknown");
 	assert_string_equal(object_type_name(-1), "unknown");
 	assert_string_equal(point_kind_name(POINT_DIFFERENTIAL), "differential");
 	assert_string_equal(point_kind_name(4), "unknown");

@@ -103,8 +103,8 @@ static void test_record_fields(void **state)
 	assert_int_equal(record_of(plain), 0);
 	assert_int_equal(record_of(sealed), 0);
 	assert_int_equal(WITH(plain, h.type = 0), ERR_DAMAGED);
-	assert_int_equal(WITH(plain, h.type = 6), 0);
-	assert_int_equal(WITH(plain, h.type = 7), ERR_DAMAGED);
+	assert_int_equal(WITH(plain, h.type = OBJECT_TYPE_LAST), 0);
+	assert_int_equal(WITH(plain, h.type = OBJECT_TYPE_LAST + 1), ERR_DAMAGED);
 	assert_int_equal(WITH(plain, h.codec = 2), ERR_DAMAGED);
 	assert_int_equal(WITH(plain, h.level = 1), ERR_DAMAGED);
 	assert_int_equal(WITH(plain, h.slot = SLOT_MAX_COUNT), ERR_DAMAGED);
