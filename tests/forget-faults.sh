@@ -19,7 +19,7 @@ passed=0
 # attempts COMMAND...
 attempts() {
 	local before after got got_view name action entries
-	rm -rf repo && cp -a made repo
+	rm -rf repo "$LIVEPOINT_CACHE_DIR" && cp -a made repo
 	before=$(view)
 	LIVEPOINT_FAULT_LOG=$tmp/hits lp -q "$@" >/dev/null || fail "$*"
 	after=$(view)
@@ -29,7 +29,7 @@ attempts() {
 	grep -q '^catalog\.' names || fail "$*: no fault point of the catalog"
 	while read -r name; do
 		for action in kill eio; do
-			rm -rf repo && cp -a made repo
+			rm -rf repo "$LIVEPOINT_CACHE_DIR" && cp -a made repo
 			LIVEPOINT_FAULT=$name:1:$action lp -q "$@" >/dev/null 2>error && got=0 || got=$?
 			# a killed program is 137; a failed step may be passed over, or is an error
 			[ $action = eio ] || [ $got -eq 137 ] || fail "$*: $name: exit $got after kill"
