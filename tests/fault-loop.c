@@ -413,6 +413,7 @@ static void one_restore(struct faults *f, const char *fault)
 		rel_fail(t, "the restore ended with %d and said nothing", s.code);
 	/* A file of that name is whole, whatever was said. */
 	check_target(f, s.exited && s.code == 0);
+	f->unseen++;
 	s = rel_run(t, (const char *const[]){ "restore", "--overwrite", "web1", f->target, NULL },
 		    NULL, NULL);
 	if (!s.exited || s.code) {
@@ -511,6 +512,7 @@ static void one_stop(struct faults *f, const char *fault)
 	struct repo *r;
 
 	wait_stopped(t, stopped);
+	f->unseen++;
 	two = rel_spawn(t, other, NULL, NULL, out2, t->err);
 	if (holds_catalog(fault)) {
 		three = rel_spawn(t, same, NULL, NULL, out3, t->err);
