@@ -43,12 +43,19 @@ struct fault_spec {
 	_Atomic uint64_t hits;
 };
 
+struct fault_value {
+	const char *name; /* points into fault_numbers_env */
+	uint64_t value;
+};
+
 static atomic_int fault_state;
 static pthread_once_t fault_once = PTHREAD_ONCE_INIT;
 /* Written once under fault_once. */
-static char fault_env[FAULT_ENV_MAX];
+static char fault_env[FAULT_ENV_MAX], fault_numbers_env[FAULT_ENV_MAX];
 static struct fault_spec fault_specs[FAULT_SPECS_MAX];
 static unsigned fault_nspecs;
+static struct fault_value fault_values[FAULT_SPECS_MAX];
+static unsigned fault_nvalues;
 static int fault_log = -1;
 
 static void fault_bad(const char *what, const char *value)
@@ -105,8 +112,30 @@ static bool fault_parse_spec(struct fault_spec *spec, char *text)
 	return parse_u64(number, &spec->nth) && spec->nth > 0 && fault_parse_action(spec, action);
 }
 
+/* NAME:VALUE[,NAME:VALUE...] */
+static void fault_read_numbers(const char *numbers)
+{
+	char *next = fault_numbers_env, *one;
+
+	if (!str_copy(fault_numbers_env, sizeof(fault_numbers_env), numbers))
+		fault_bad("too long LIVEPOINT_FAULT_NUMBER", numbers);
+	while ((one = strsep(&next, ","))) {
+		struct fault_value *v = &fault_values[fault_nvalues];
+		char *value = strchr(one, ':');
+
+		if (!value || fault_nvalues == FAULT_SPECS_MAX)
+			fault_bad("LIVEPOINT_FAULT_NUMBER", numbers);
+		*value++ = 0;
+		v->name = one;
+		if (!parse_u64(value, &v->value) || !v->value)
+			fault_bad("LIVEPOINT_FAULT_NUMBER", numbers);
+		fault_nvalues++;
+	}
+}
+
 static void fault_read_env(void)
 {
+	const char *numbers = secure_getenv("LIVEPOINT_FAULT_NUMBER");
 	const char *specs = secure_getenv("LIVEPOINT_FAULT");
 	const char *log = secure_getenv("LIVEPOINT_FAULT_LOG");
 	char *next = fault_env, *one;
@@ -119,12 +148,15 @@ static void fault_read_env(void)
 		if (!fault_parse_spec(&fault_specs[fault_nspecs++], one))
 			fault_bad("LIVEPOINT_FAULT", specs);
 	}
+	if (numbers && *numbers)
+		fault_read_numbers(numbers);
 	if (log && *log) {
 		fault_log = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		if (fault_log < 0)
 			fault_bad("LIVEPOINT_FAULT_LOG", log);
 	}
-	atomic_store(&fault_state, fault_nspecs || fault_log >= 0 ? FAULT_ARMED : FAULT_OFF);
+	atomic_store(&fault_state,
+		     fault_nspecs || fault_nvalues || fault_log >= 0 ? FAULT_ARMED : FAULT_OFF);
 }
 
 static void fault_write_log(const char *name)
@@ -177,6 +209,20 @@ int fault_hit(const char *name)
 			result = fault_act(spec);
 	}
 	return result;
+}
+
+uint64_t fault_number(const char *name, uint64_t usual)
+{
+	int state = atomic_load_explicit(&fault_state, memory_order_acquire);
+
+	if (state == FAULT_OFF)
+		return usual;
+	if (state == FAULT_UNREAD)
+		pthread_once(&fault_once, fault_read_env);
+	for (unsigned i = 0; i < fault_nvalues; i++)
+		if (strcmp(fault_values[i].name, name) == 0)
+			return fault_values[i].value;
+	return usual;
 }
 
 #else

@@ -10,6 +10,8 @@
  *		ACTION: kill (SIGKILL to itself), stop (SIGSTOP), eio, enospc, erofs, eperm, short (a write writes half, then ENOSPC),
  *		skip (a sync says 0 and does nothing: the planted bug that a power-loss test must find; elsewhere EINVAL)
  *	LIVEPOINT_FAULT_LOG=FILE	appends "NAME\n" for each hit (for loops that then try each one)
+ *	LIVEPOINT_FAULT_NUMBER=NAME:VALUE[,NAME:VALUE...]	another value of a limit that fault_number() names, so that a
+ *		small trace goes through what takes gigabytes else
  *
  * Built in unless configured with --disable-fault-points; they cost one load when unused.  Any thread.
  */
@@ -20,17 +22,27 @@
 #include "config.h"
 #endif
 
+#include <stdint.h>
+
 #define FAULT_SHORT (-1) /* only for writes: write half of it, then fail with ENOSPC */
 #define FAULT_SKIP (-2) /* only for syncs: succeed without doing it */
 
 #ifdef ENABLE_FAULT_POINTS
 /* Returns 0 (go on), an errno value to fail with, FAULT_SHORT or FAULT_SKIP; may not return. */
 int fault_hit(const char *name);
+/* A limit: `usual`, unless the environment has another value for this name ("store.pack.close": bytes at which a pack is
+ * full; "repo.index.merge": segments at which they are merged, 4 or more). */
+uint64_t fault_number(const char *name, uint64_t usual);
 #else
 static inline int fault_hit(const char *name)
 {
 	(void)name;
 	return 0;
+}
+static inline uint64_t fault_number(const char *name, uint64_t usual)
+{
+	(void)name;
+	return usual;
 }
 #endif
 

@@ -20,7 +20,7 @@
 
 /* Segments are merged when there are this many listed, so that a lookup asks few filters. */
 #define MERGE_AT 16u
-#define MERGE_MOST 12u
+#define MERGE_MOST (MERGE_AT / 4 * 3)
 
 static void finish_run(struct pool_job *job, void *ctx)
 {
@@ -412,13 +412,15 @@ static int merge_now(struct repo_session *s, size_t n, struct err *err)
 
 int session_merge_index(struct repo_session *s, struct err *err)
 {
+	const size_t at = MIN(fault_number("repo.index.merge", MERGE_AT), (uint64_t)MERGE_AT);
+	const size_t most = at / 4 * 3;
 	struct err local = ERR_INIT;
 	int r;
 
-	if (s->nsegments < MERGE_AT)
+	if (!most || s->nsegments < at)
 		return 0;
 	qsort(s->segments, s->nsegments, sizeof(*s->segments), compare_segments);
-	r = merge_now(s, MERGE_MOST, &local);
+	r = merge_now(s, most, &local);
 	if (r == ERR_FENCED || r == ERR_UNKNOWN || r == ERR_NOSPC) {
 		if (err)
 			*err = local;
@@ -428,7 +430,7 @@ int session_merge_index(struct repo_session *s, struct err *err)
 	 * stored again when they come. */
 	if (r < 0) {
 		log_warning("index segments cannot be merged: %s", local.text);
-		for (size_t i = 0; i < MERGE_MOST; i++) {
+		for (size_t i = 0; i < most; i++) {
 			r = store_segment_check(s->repo->store, s->segments[i].number, NULL);
 			if (r != ERR_DAMAGED && r != ERR_NOT_FOUND)
 				continue;

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "store/internal.h"
 
 #include "base/banned.h"
@@ -204,7 +205,8 @@ int store_writer_append(struct store_writer *w, struct codec_ctx *ctx, const str
 
 bool store_writer_full(const struct store_writer *w)
 {
-	return store_writer_bytes(w) >= PACK_CLOSE_BYTES || w->count >= SLOT_MAX_COUNT;
+	return store_writer_bytes(w) >= fault_number("store.pack.close", PACK_CLOSE_BYTES) ||
+	       w->count >= SLOT_MAX_COUNT;
 }
 
 uint64_t store_writer_number(const struct store_writer *w)

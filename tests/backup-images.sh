@@ -5,6 +5,7 @@
 . "$abs_top_srcdir/tests/nbd-servers.sh"
 requires jq --version
 requires qemu-img --version
+requires pgrep --version
 
 make_repo
 truncate -s 64M disk.raw

@@ -6,7 +6,8 @@
  * hits of each name (HITS: first = the first, some = first, second and last, all), on a copy of the template: kill, eio, enospc and,
  * for writes, short; and once eio from the first hit on, for ever.  Expected each time:
  *
- *	a backup   says 0 and is listed with the right bytes; or fails with a message and is not listed (but for "it is
+ *	a backup   (in half of the cases, by the seed, nobody opens the repository before the next backup has run)
+ *	           says 0 and is listed with the right bytes; or fails with a message and is not listed (but for "it is
  *	           unknown whether the commit happened"); killed: there whole or not at all.  All earlier points are
  *	           listed and restore.  The next backup works without another step and leaves nothing over.  verify is clean
  *	           (of all data, now and then).
@@ -48,6 +49,7 @@ struct faults {
 	char template[256], log[256], target[256];
 	struct hit_name names[NAMES_MAX];
 	unsigned nnames;
+	unsigned unseen; /* cases in which nobody looked before the next command */
 	struct rel_promise *kept; /* the template's promises */
 	size_t nkept;
 	void (*one)(struct faults *f, const char *fault);
@@ -166,6 +168,7 @@ static void one_backup(struct faults *f, const char *fault)
 	struct rel *t = &f->t;
 	const char *const args[] = { "backup", "web1", t->source, NULL };
 	struct rel_status s = rel_run(t, args, fault, NULL);
+	struct rel_ended ended;
 	struct repo *r;
 
 	if (!s.exited && s.code != SIGKILL)
@@ -174,10 +177,16 @@ static void one_backup(struct faults *f, const char *fault)
 		rel_fail(t, "killed, but nobody asked for it");
 	if (s.exited && strstr(fault, ":kill"))
 		rel_fail(t, "the fault was not hit");
-	r = rel_open(t, REPO_READ);
-	rel_check_after(t, r, s);
-	repo_close(r);
-	rel_backup(t, "web1");
+	if (rel_random(t, 2)) {
+		rel_note(t, s, &ended);
+		rel_backup_unseen(t, "web1", &ended, 1);
+		f->unseen++;
+	} else {
+		r = rel_open(t, REPO_READ);
+		rel_check_after(t, r, s);
+		repo_close(r);
+		rel_backup(t, "web1");
+	}
 	check_rest(f);
 }
 
@@ -299,6 +308,28 @@ static bool is_repository(struct rel *t)
 	return ret == 0;
 }
 
+/* A backup is the first to meet what a killed init left: it works, or says that there is no repository. */
+static bool backup_or_none(struct rel *t)
+{
+	const char *const args[] = { "backup", "db1", t->source, NULL };
+	struct rel_status s = rel_run(t, args, NULL, NULL);
+	struct rel_ended e;
+	struct repo *r;
+
+	rel_note(t, s, &e);
+	if (s.exited && s.code == 10) {
+		rel_remove_tree(t->repo);
+		return false;
+	}
+	if (!s.exited || s.code)
+		rel_fail(t, "the backup after a killed init ended with %d: %s", s.code,
+			 e.complained);
+	r = rel_open(t, REPO_READ);
+	rel_check_ended(t, r, &e, 1);
+	repo_close(r);
+	return true;
+}
+
 static void one_init(struct faults *f, const char *fault)
 {
 	struct rel *t = &f->t;
@@ -317,6 +348,10 @@ static void one_init(struct faults *f, const char *fault)
 		s = rel_run(t, init_args, NULL, NULL);
 		if (!s.exited || s.code)
 			rel_fail(t, "init after an init that failed: %d", s.code);
+	} else if (!s.exited && rel_random(t, 2)) {
+		f->unseen++;
+		if (!backup_or_none(t))
+			return;
 	} else if (!s.exited && !is_repository(t)) {
 		rel_remove_tree(t->repo);
 		return;
@@ -378,6 +413,7 @@ static void one_restore(struct faults *f, const char *fault)
 		rel_fail(t, "the restore ended with %d and said nothing", s.code);
 	/* A file of that name is whole, whatever was said. */
 	check_target(f, s.exited && s.code == 0);
+	f->unseen++;
 	s = rel_run(t, (const char *const[]){ "restore", "--overwrite", "web1", f->target, NULL },
 		    NULL, NULL);
 	if (!s.exited || s.code) {
@@ -476,6 +512,7 @@ static void one_stop(struct faults *f, const char *fault)
 	struct repo *r;
 
 	wait_stopped(t, stopped);
+	f->unseen++;
 	two = rel_spawn(t, other, NULL, NULL, out2, t->err);
 	if (holds_catalog(fault)) {
 		three = rel_spawn(t, same, NULL, NULL, out3, t->err);
@@ -559,7 +596,8 @@ int main(int argc, char **argv)
 	snprintf(f.log, sizeof(f.log), "%s/log", argv[1]);
 	snprintf(f.target, sizeof(f.target), "%s/back.raw", argv[1]);
 	s->run(&f);
-	printf("%s, %s: %u fault points, %u cases\n", argv[3], argv[2], f.nnames, f.t.passed);
+	printf("%s, %s: %u fault points, %u cases, in %u nobody looked before the next command\n",
+	       argv[3], argv[2], f.nnames, f.t.passed, f.unseen);
 	printf("%u passed, 0 failed\n", f.t.passed);
 	free(f.kept);
 	rel_end(&f.t);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * powerloss-replay DIR plain|encrypted STATES SEED [FAULT]: what a power cut may leave of an init and three backups,
- * the last of which sweeps after one that was killed.
+ * powerloss-replay DIR plain|encrypted STATES SEED [FAULT]: what a power cut may leave of an init and three backups:
+ * the first with checkpoints and merges of index segments on its way (packs are full at 64 KiB, and four segments are
+ * merged), the last after one that was killed, which it sweeps.
  *
  * The commands run under tests/powerloss-record.c; FAULT (LIVEPOINT_FAULT, "store.folder.sync:1+:skip") plants a bug
  * in them.  Then STATES times: a cut after a random call of the trace, and one state that a disk may have then.
@@ -18,7 +19,7 @@
  *
  * A real file system gives more (ordered journal, atomic rename, names with fsync); nothing here relies on it.
  *
- * On each state: before init had ended, a repository or none.  After: it opens without help; every point whose publication
+ * On each state (in half of them the backup comes first): before init had ended, a repository or none.  After: it opens without help; every point whose publication
  * had returned ("catalog.publish.after" in the trace) is listed and restores; the one under way is there whole or not at
  * all; a backup works; no leftovers; verify is clean.
  */
@@ -26,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,8 +39,13 @@
 
 #include "base/banned.h"
 
-#define DISK (4 * MiB)
+#define DISK                                                                                       \
+	(20 *                                                                                      \
+	 MiB) /* more than the buffers of a session: a checkpoint is made when one is free again */
+#define SHARE 40 /* of the chunks that have data, in 256 */
 #define BACKUPS 3
+#define FEW_SEGMENTS "repo.index.merge:4"
+#define SMALL "store.pack.close:65536," FEW_SEGMENTS
 #define SECTOR 512
 
 /* --- the file system of the model --- */
@@ -87,6 +94,7 @@ struct replay {
 	size_t npoints;
 	uint8_t *disk; /* a later content, for the backup on each state */
 	unsigned state;
+	unsigned unseen; /* states that a backup was the first to open */
 };
 
 static void *grown(const struct replay *p, void *array, size_t n, size_t size)
@@ -480,23 +488,47 @@ static void record_killed(struct replay *p)
 		rel_fail(t, "the backup to kill ended with %d by itself", s.code);
 }
 
+/* Sessions have buffers by the number of CPUs: one, so that the disk has more than they hold everywhere.  Fills *before. */
+static void one_cpu(const struct rel *t, cpu_set_t *before)
+{
+	cpu_set_t one;
+	int cpu = 0;
+
+	CPU_ZERO(&one);
+	if (sched_getaffinity(0, sizeof(*before), before) < 0)
+		rel_fail(t, "sched_getaffinity: %s", strerror(errno));
+	while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, before))
+		cpu++;
+	CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one) < 0)
+		rel_fail(t, "sched_setaffinity: %s", strerror(errno));
+}
+
 static void record(struct replay *p, const char *self, const char *fault)
 {
 	struct rel *t = &p->t;
+	cpu_set_t cpus;
 
+	one_cpu(t, &cpus);
 	setenv("LD_PRELOAD", preload(), 1);
 	setenv("LIVEPOINT_RECORD_DIR", t->repo, 1);
 	setenv("LIVEPOINT_RECORD_TRACE", p->trace_path, 1);
 	setenv("LIVEPOINT_RECORD_MARKS", p->marks_path, 1);
 	record_init(p, self);
+	setenv("LIVEPOINT_FAULT_NUMBER", SMALL, 1);
 	for (unsigned i = 0; i < BACKUPS; i++) {
-		if (i)
+		if (i) {
+			setenv("LIVEPOINT_FAULT_NUMBER", FEW_SEGMENTS, 1);
 			rel_change(t, 8);
+		}
 		if (i == 2 && !fault)
 			record_killed(p);
 		record_backup(p, i == 1 ? "db1" : "web1", fault);
 	}
 	unsetenv("LD_PRELOAD");
+	unsetenv("LIVEPOINT_FAULT_NUMBER");
+	if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0)
+		rel_fail(t, "sched_setaffinity: %s", strerror(errno));
 	rel_change(t, 8);
 	p->points = t->promises;
 	p->npoints = t->npromises;
@@ -627,36 +659,64 @@ static void promise_first(struct replay *p, size_t n)
 		rel_promise(t, p->points[i].id, p->points[i].text, p->points[i].sha);
 }
 
-static void check_state(struct replay *p, size_t cut)
+/* What is listed is what was committed, and at most the point that was under way; all of it promised from then on.
+ * made: a point that was made on this state, or NULL. */
+static void check_points(struct replay *p, struct repo *r, size_t committed,
+			 const struct rel_promise *made)
 {
 	struct rel *t = &p->t;
 	struct rel_promise more = { .text = "" };
-	size_t committed = marks(p, cut, "catalog.publish.after\n");
-	bool inited = marks(p, cut, "init done\n") > 0;
-	struct err err = ERR_INIT;
-	struct repo *r;
-	int ret = repo_open(t->repo, REPO_READ, &r, &err);
 
-	if (ret == ERR_NO_REPO && !inited)
-		return;
-	rel_ok(t, ret);
-	repo_close(r);
 	promise_first(p, committed);
-	r = rel_open(t, rel_random(t, 3) ? REPO_WRITE : REPO_READ);
+	if (made)
+		rel_promise(t, made->id, made->text, made->sha);
 	if (rel_check_list(t, r, 1, &more)) {
 		if (committed == p->npoints ||
 		    memcmp(more.id, p->points[committed].id, POINT_ID_LEN) != 0)
 			rel_fail(t, "a point is listed that nobody has made: %s", more.text);
 		promise_first(p, committed + 1);
+		if (made)
+			rel_promise(t, made->id, made->text, made->sha);
 	}
 	for (size_t i = 0; i < t->npromises; i++)
 		rel_check_point(t, r, &t->promises[i]);
+}
+
+/* Opened for the first time, to look: false if there is no repository, which is allowed before init has ended. */
+static bool look_first(struct replay *p, size_t committed, bool inited)
+{
+	struct rel *t = &p->t;
+	struct err err = ERR_INIT;
+	struct repo *r;
+	int ret = repo_open(t->repo, REPO_READ, &r, &err);
+
+	if (ret == ERR_NO_REPO && !inited)
+		return false;
+	rel_ok(t, ret);
 	repo_close(r);
+	r = rel_open(t, rel_random(t, 3) ? REPO_WRITE : REPO_READ);
+	check_points(p, r, committed, NULL);
+	repo_close(r);
+	return true;
+}
+
+static void check_state(struct replay *p, size_t cut)
+{
+	struct rel *t = &p->t;
+	size_t committed = marks(p, cut, "catalog.publish.after\n");
+	bool inited = marks(p, cut, "init done\n") > 0;
+	struct rel_promise made;
+	struct repo *r;
+
+	p->unseen += inited && p->state % 2;
+	if (!(inited && p->state % 2) && !look_first(p, committed, inited))
+		return;
 	r = rel_open(t, REPO_WRITE);
 	backup_in_process(p, r);
-	rel_check_list(t, r, 0, NULL);
+	made = t->promises[t->npromises - 1];
+	check_points(p, r, committed, &made);
 	rel_check_leftovers(t, r);
-	rel_check_verify(t, r, p->state % 10 == 0);
+	rel_check_verify(t, r, p->state % 10 < 2);
 	repo_close(r);
 }
 
@@ -685,6 +745,7 @@ static void one_state(struct replay *p, unsigned number)
 int main(int argc, char **argv)
 {
 	struct replay p = { .nrecords = 0 };
+	unsigned checkpoints, merges;
 	uint64_t states, seed;
 
 	if (argc == 4 && strcmp(argv[1], "make") == 0)
@@ -695,7 +756,7 @@ int main(int argc, char **argv)
 			"usage: powerloss-replay DIR plain|encrypted STATES SEED [FAULT]\n");
 		return 2;
 	}
-	rel_begin(&p.t, argv[1], strcmp(argv[2], "encrypted") == 0, seed, DISK, 100);
+	rel_begin(&p.t, argv[1], strcmp(argv[2], "encrypted") == 0, seed, DISK, SHARE);
 	snprintf(p.trace_path, sizeof(p.trace_path), "%s/trace", argv[1]);
 	snprintf(p.marks_path, sizeof(p.marks_path), "%s/marks", argv[1]);
 	snprintf(p.states, sizeof(p.states), "%s/state", argv[1]);
@@ -703,12 +764,20 @@ int main(int argc, char **argv)
 	read_trace(&p);
 	if (marks(&p, p.nrecords, "catalog.publish.after\n") != BACKUPS)
 		rel_fail(&p.t, "the trace has not the marks of %u publications", BACKUPS);
+	checkpoints = marks(&p, p.nrecords, "catalog.checkpoint.after\n");
+	merges = marks(&p, p.nrecords, "catalog.swap.after\n");
+	if (!checkpoints || !merges)
+		rel_fail(&p.t, "the trace has %u checkpoints and %u merges of index segments",
+			 checkpoints, merges);
 	build(&p, p.nrecords);
 	compare_folder(&p, p.root, p.t.repo);
 	p.t.promises = NULL;
+	p.t.npromises = 0;
 	for (unsigned i = 0; i < states; i++)
 		one_state(&p, i);
-	printf("%s: %zu calls recorded, %u states\n", argv[2], p.nrecords, p.t.passed);
+	printf("%s: %zu calls recorded, %u checkpoints and %u merges of index segments among them; %u states, %u of "
+	       "them first opened by a backup\n",
+	       argv[2], p.nrecords, checkpoints, merges, p.t.passed, p.unseen);
 	printf("%u passed, 0 failed\n", p.t.passed);
 	free(p.points);
 	rel_end(&p.t);

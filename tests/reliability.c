@@ -355,13 +355,13 @@ unsigned rel_check_list(struct rel *t, struct repo *r, unsigned extra, struct re
 	return found;
 }
 
-void rel_check_point(struct rel *t, struct repo *r, const struct rel_promise *p)
+/* SHA-256 of the bytes that the point restores to. */
+static void point_sha(struct rel *t, struct repo *r, const struct rel_promise *p, uint8_t *sha)
 {
 	struct err err = ERR_INIT;
 	struct repo_point *point;
 	struct repo_disk *disk;
 	cleanup_free uint8_t *data = NULL;
-	uint8_t sha[REL_SHA_LEN];
 	uint64_t size;
 
 	rel_ok(t, repo_point_open(r, p->id, &point, &err));
@@ -379,6 +379,13 @@ void rel_check_point(struct rel *t, struct repo *r, const struct rel_promise *p)
 	SHA256(data, size, sha);
 	repo_disk_close(disk);
 	repo_point_close(point);
+}
+
+void rel_check_point(struct rel *t, struct repo *r, const struct rel_promise *p)
+{
+	uint8_t sha[REL_SHA_LEN];
+
+	point_sha(t, r, p, sha);
 	if (memcmp(sha, p->sha, REL_SHA_LEN) != 0)
 		rel_fail(t, "%s restores to other bytes", p->text);
 }
@@ -429,50 +436,109 @@ void rel_check_all(struct rel *t)
 	repo_close(r);
 }
 
+/* --- what backups said against what is there --- */
+
+static bool said_done(const struct rel_ended *e)
+{
+	return e->status.exited && e->status.code == 0;
+}
+
+void rel_note(struct rel *t, struct rel_status s, struct rel_ended *e)
+{
+	*e = (struct rel_ended){ .status = s };
+	rel_first_line(t, t->out, e->said, sizeof(e->said));
+	rel_whole(t->err, e->complained, sizeof(e->complained));
+	rel_sha(t, e->sha);
+}
+
+/* found: the backup's point is listed. */
+static void judge(const struct rel *t, const struct rel_ended *e, bool found)
+{
+	if (!e->status.exited)
+		return;
+	if (e->status.code == 0 && !found)
+		rel_fail(t, "the backup said 0, but its point '%s' is not listed", e->said);
+	if (e->status.code != 0 && found && !strstr(e->complained, "unknown whether"))
+		rel_fail(t, "the backup failed, but its point is listed; it said: %s",
+			 e->complained);
+	if (e->status.code != 0 && !found && !*e->complained)
+		rel_fail(t, "the backup ended with %d and said nothing", e->status.code);
+}
+
+/* Of which of the backups, from `next` on, is this point?  A backup that ended with 0 has named its own; the others are
+ * told by their bytes. */
+static size_t backup_of(struct rel *t, const struct rel_ended *ended, size_t next, size_t n,
+			const struct rel_promise *found)
+{
+	for (size_t i = 0; i < n; i++)
+		if (said_done(&ended[i]) && strcmp(ended[i].said, found->text) == 0)
+			return i;
+	for (size_t i = next; i < n; i++)
+		if (!said_done(&ended[i]) && memcmp(ended[i].sha, found->sha, REL_SHA_LEN) == 0)
+			return i;
+	rel_fail(t, "'%s' is listed, but no backup has named it or had its bytes (%zu could have)",
+		 found->text, n);
+}
+
+unsigned rel_check_ended(struct rel *t, struct repo *r, const struct rel_ended *ended, size_t n)
+{
+	struct rel_promise more[REL_UNSEEN_MAX + 1];
+	bool there[REL_UNSEEN_MAX + 1] = { false };
+	unsigned found = rel_check_list(t, r, (unsigned)n, more), count = 0;
+
+	for (size_t i = 0, next = 0; i < found; i++) {
+		size_t k;
+
+		point_sha(t, r, &more[i], more[i].sha);
+		k = backup_of(t, ended, next, n, &more[i]);
+		if (there[k])
+			rel_fail(t, "one backup has made two points, '%s' is the second",
+				 more[i].text);
+		if (memcmp(more[i].sha, ended[k].sha, REL_SHA_LEN) != 0)
+			rel_fail(t, "%s restores to other bytes", more[i].text);
+		there[k] = true;
+		next = k + 1;
+		rel_promise(t, more[i].id, more[i].text, more[i].sha);
+	}
+	for (size_t i = 0; i < n; i++) {
+		judge(t, &ended[i], there[i]);
+		count += there[i];
+	}
+	return count;
+}
+
 bool rel_check_after(struct rel *t, struct repo *r, struct rel_status s)
 {
-	struct rel_promise more = { .text = "" };
-	char line[POINT_TEXT_MAX + 2], text[2048];
-	unsigned found = rel_check_list(t, r, 1, &more);
+	struct rel_ended e;
 
-	if (s.exited && s.code == 0) {
-		rel_first_line(t, t->out, line, sizeof(line));
-		if (!found)
-			rel_fail(t, "the backup said 0, but its point '%s' is not listed", line);
-		if (strcmp(line, more.text) != 0)
-			rel_fail(t, "the backup said '%s', but '%s' is listed", line, more.text);
-	} else if (s.exited && found) {
-		rel_whole(t->err, text, sizeof(text));
-		if (!strstr(text, "unknown whether"))
-			rel_fail(t, "the backup failed, but its point is listed; it said: %s",
-				 text);
-	} else if (s.exited) {
-		rel_whole(t->err, text, sizeof(text));
-		if (!*text)
-			rel_fail(t, "the backup ended with %d and said nothing", s.code);
-	}
-	if (!found)
-		return false;
-	rel_sha(t, more.sha);
-	rel_check_point(t, r, &more);
-	rel_promise(t, more.id, more.text, more.sha);
-	return true;
+	rel_note(t, s, &e);
+	return rel_check_ended(t, r, &e, 1);
+}
+
+unsigned rel_backup_unseen(struct rel *t, const char *name, const struct rel_ended *ended, size_t n)
+{
+	const char *const args[] = { "backup", name, t->source, NULL };
+	struct rel_status s = rel_run(t, args, NULL, NULL);
+	struct rel_ended all[REL_UNSEEN_MAX + 1];
+	struct repo *r;
+	unsigned there;
+
+	if (n > REL_UNSEEN_MAX)
+		rel_fail(t, "%zu backups are too many to tell apart", n);
+	if (n)
+		memcpy(all, ended, n * sizeof(*ended));
+	rel_note(t, s, &all[n]);
+	if (!said_done(&all[n]))
+		rel_fail(t, "the next backup ended with %s %d: %s", s.exited ? "status" : "signal",
+			 s.code, all[n].complained);
+	r = rel_open(t, REPO_READ);
+	there = rel_check_ended(t, r, all, n + 1);
+	rel_check_leftovers(t, r);
+	repo_close(r);
+	return there - 1;
 }
 
 void rel_backup(struct rel *t, const char *name)
 {
-	const char *const args[] = { "backup", name, t->source, NULL };
-	struct rel_status s = rel_run(t, args, NULL, NULL);
-	struct repo *r;
-	char text[2048];
-
-	if (!s.exited || s.code != 0) {
-		rel_whole(t->err, text, sizeof(text));
-		rel_fail(t, "the next backup ended with %s %d: %s", s.exited ? "status" : "signal",
-			 s.code, text);
-	}
-	r = rel_open(t, REPO_READ);
-	rel_check_after(t, r, s);
-	rel_check_leftovers(t, r);
-	repo_close(r);
+	rel_backup_unseen(t, name, NULL, 0);
 }

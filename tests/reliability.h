@@ -103,8 +103,23 @@ void rel_check_verify(struct rel *t, struct repo *r, bool data);
 void rel_check_all(struct rel *t);
 /* A backup by the program, without a fault, must work and is promised. */
 void rel_backup(struct rel *t, const char *name);
-/* After a backup that ended somehow: what it said against what is listed.  Its point, if it is there, must hold the
- * disk's bytes and is promised from then on.  Returns whether it is there. */
+/* How a backup ended, what it said and of which bytes it was.  Noting it does not touch the repository. */
+struct rel_ended {
+	struct rel_status status;
+	char said[POINT_TEXT_MAX + 2]; /* first line of standard output */
+	char complained[2048]; /* standard error */
+	uint8_t sha[REL_SHA_LEN];
+};
+void rel_note(struct rel *t, struct rel_status s, struct rel_ended *e);
+/* After n backups, in this order, that ended somehow with nobody looking in between: what each said against what is
+ * listed.  A point that is there must hold its backup's bytes and is promised from then on.  Returns how many are there. */
+unsigned rel_check_ended(struct rel *t, struct repo *r, const struct rel_ended *ended, size_t n);
+/* The same for the last run alone, with the disk as it is. */
 bool rel_check_after(struct rel *t, struct repo *r, struct rel_status s);
+/* rel_backup() as the first to open the repository after these n backups (REL_UNSEEN_MAX at most), then the check of
+ * all of them.  Returns how many of the n are there. */
+#define REL_UNSEEN_MAX 4
+unsigned rel_backup_unseen(struct rel *t, const char *name, const struct rel_ended *ended,
+			   size_t n);
 
 #endif

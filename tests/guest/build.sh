@@ -18,7 +18,8 @@
 #  1. guest-VERSION exists only complete: it is built as guest-VERSION.tmp and renamed at the end.
 #  2. Builds hold an exclusive lock; whoever gets it removes what a dead build left.  The build's own
 #     children hold it too, so a leftover is never removed under a process that still writes to it.
-#  3. All mounts and processes of a build are in namespaces of their own, so they end with it.
+#  3. All mounts and processes of a build are in namespaces of their own, so they end with it (in a chroot
+#     whose / is no mount point the mounts may be seen outside, and are unmounted at the end).
 #  4. A finished tree is never written to.  A raised `version` builds a new one.
 #  5. OUT appears only complete: it is written as OUT.tmp and renamed.
 
@@ -90,7 +91,11 @@ mirror()
 # in_namespaces COMMAND...: in mount and process namespaces that end with this script, even if killed.
 in_namespaces()
 {
-	setpriv --pdeathsig KILL unshare --mount --propagation private --pid --kill-child \
+	local propagation=private
+
+	# In a chroot whose / is no mount point nothing can be made private: the build unmounts what it mounted.
+	unshare --mount --propagation private true 2>/dev/null || propagation=unchanged
+	setpriv --pdeathsig KILL unshare --mount --propagation "$propagation" --pid --kill-child \
 		--mount-proc "$@"
 }
 
@@ -199,6 +204,8 @@ build_in_namespaces()
 	write_before_unpack "$root"
 	DEBIAN_FRONTEND=noninteractive chroot "$root" /debootstrap/debootstrap --second-stage
 	mount -t proc proc "$root/proc"
+	# shellcheck disable=SC2064 # root is local
+	trap "umount $(printf %q "$root/proc")" EXIT
 	write_marker_unit "$root"
 	settle "$root"
 	write_grub "$work"

@@ -13,9 +13,9 @@
 #
 # The exit status is COMMAND's; 125 when the disk could not be mounted or not be unmounted cleanly.
 #
-#  1. The mount and COMMAND are in namespaces of their own: nobody else sees the mount, and both end
-#     with this script, even if that is killed (an empty folder in TMPDIR may then stay behind).  The
-#     loop device clears itself with the mount.
+#  1. The mount and COMMAND are in namespaces of their own: nobody else sees the mount (but for a chroot
+#     whose / is no mount point), and both end with this script, even if that is killed (an empty folder
+#     in TMPDIR may then stay behind).  The loop device clears itself with the mount.
 #  2. On return all changes are in DISK.raw.
 #  3. Edits of one disk wait for each other (flock on the disk).
 
@@ -73,5 +73,8 @@ disk=$(readlink -e "$1") || die "no disk \"$1\""
 shift
 exec {lock}<"$disk"
 flock "$lock"
-exec unshare --mount --propagation private --pid --kill-child --mount-proc \
+# In a chroot whose / is no mount point nothing can be made private: the mount may be seen outside while it lasts.
+propagation=private
+unshare --mount --propagation private true 2>/dev/null || propagation=unchanged
+exec unshare --mount --propagation "$propagation" --pid --kill-child --mount-proc \
 	"$BASH" "$(readlink -f "${BASH_SOURCE[0]}")" --inside "$lock" "$disk" "$@"

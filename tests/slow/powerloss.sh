@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A power cut at random instants of an init and three backups, plain and encrypted, simulated over the recorded calls:
+# A power cut at random instants of an init and three backups, checkpoints and a merge of index segments among them,
+# plain and encrypted, simulated over the recorded calls:
 # the model and what is expected stand in tests/powerloss-replay.c.  Then planted bugs, each of which must be found:
 # a sync that is left out.
 . "$(dirname "${BASH_SOURCE[0]}")/../functions.sh"
@@ -31,9 +32,9 @@ planted() {
 		failed=$((failed + 1))
 	fi
 }
-planted store.folder.sync 'cannot be read|repo_point_open|repo_disk_open|leftovers'
-planted store.pack.sync 'cannot be read|repo_point_open|repo_disk_open|damaged'
-planted store.folder.parent-sync 'cannot be read|repo_point_open|repo_disk_open|leftovers'
+planted store.folder.sync 'cannot be read|repo_point_open|repo_disk_open|repo_session_begin|leftovers'
+planted store.pack.sync 'cannot be read|repo_point_open|repo_disk_open|repo_session_begin|damaged'
+planted store.folder.parent-sync 'cannot be read|repo_point_open|repo_disk_open|repo_session_begin|leftovers'
 
 if [ -n "${STATES:-}" ]; then drive_done; fi
 slow_done "states after a power cut (seed $seed)" $passed $failed "$states"

@@ -558,6 +558,45 @@ static void test_fault_log(void **state)
 	assert_int_equal(file_unlink("f", NULL, &err), 1);
 }
 
+/* A bit for each number that is as it should be. */
+static int body_numbers(void)
+{
+	if (setenv("LIVEPOINT_FAULT_NUMBER", "test.pack.close:65536,test.index.merge:4", 1) < 0)
+		return 0;
+	return (fault_number("test.pack.close", 7) == 65536) |
+	       (fault_number("test.index.merge", 16) == 4) << 1 |
+	       (fault_number("test.other", UINT64_MAX) == UINT64_MAX) << 2 |
+	       (fault_hit("test.pack.close") == 0) << 3;
+}
+
+/* None of these may be taken: the process ends. */
+static const char *bad_number;
+static int body_bad_number(void)
+{
+	close(STDERR_FILENO);
+	if (setenv("LIVEPOINT_FAULT_NUMBER", bad_number, 1) < 0)
+		return 1;
+	return fault_number("x", 1) == 1;
+}
+
+static void test_fault_numbers(void **state)
+{
+	static const char *const bad[] = {
+		"x", "x:", "x:0", "x:-1", "x:1y", "x:1,", ",x:1", "x:1:2"
+	};
+
+	(void)state;
+	assert_int_equal(in_child("", NULL, body_numbers), 15 << 8);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		int status;
+
+		bad_number = bad[i];
+		status = in_child("", NULL, body_bad_number);
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
+			fail_msg("'%s' was taken", bad[i]);
+	}
+}
+
 static int body_others(void)
 {
 	struct err err = ERR_INIT;
@@ -626,6 +665,7 @@ int main(void)
 		cmocka_unit_test(test_fault_counts),
 		cmocka_unit_test(test_fault_bad),
 		cmocka_unit_test(test_fault_log),
+		cmocka_unit_test(test_fault_numbers),
 		cmocka_unit_test(test_fault_others),
 #else
 		cmocka_unit_test(test_fault_off),
@@ -635,5 +675,6 @@ int main(void)
 	/* The parent must not read the environment of fault points before its children do. */
 	unsetenv("LIVEPOINT_FAULT");
 	unsetenv("LIVEPOINT_FAULT_LOG");
+	unsetenv("LIVEPOINT_FAULT_NUMBER");
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
