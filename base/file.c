@@ -324,6 +324,15 @@ int file_rename_new(const char *from, const char *to, const char *point, struct 
 	return unlink(from) < 0 ? fail_errno(err, errno, "remove", from) : 0;
 }
 
+int file_link(const char *from, const char *to, const char *point, struct err *err)
+{
+	int fault = step_fault(point);
+
+	if (fault)
+		return fail_rename(err, fault, from, to);
+	return link(from, to) < 0 ? fail_rename(err, errno, from, to) : 0;
+}
+
 int file_rename_over(const char *from, const char *to, const char *point, struct err *err)
 {
 	int fault = step_fault(point);

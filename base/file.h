@@ -45,6 +45,8 @@ int dir_sync(const char *path, const char *point, struct err *err);
 int file_rename_new(const char *from, const char *to, const char *point, struct err *err);
 /* rename(2) that may replace. */
 int file_rename_over(const char *from, const char *to, const char *point, struct err *err);
+/* link(2): a second name for a file, on one mount; never replaces: ERR_EXISTS. */
+int file_link(const char *from, const char *to, const char *point, struct err *err);
 /* A missing file is not an error: returns 1 if it was there, 0 if not. */
 int file_unlink(const char *path, const char *point, struct err *err);
 /* Returns 1 if made, 0 if it was there already. */

@@ -50,11 +50,29 @@ int lease_alive(struct catalog *c, uint64_t token, uint64_t *gen, int *kind, str
 	return 0;
 }
 
+/* A repair has put another catalog in its place: whoever began here would publish where nobody looks.  The lease's lock was
+ * made before: a repair that moves the file after this looks at the locks once more, and finds it. */
+static int still_in_place(struct catalog *c, struct err *err)
+{
+	int moved = 0;
+
+	if (sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+	    moved)
+		return err_set(
+			err, ERR_LOCKED,
+			"catalog '%s' was moved or replaced meanwhile (by a repair, say): begin "
+			"again",
+			c->path);
+	return 0;
+}
+
 int lease_insert(struct catalog *c, const struct lease *spec, uint64_t *token, uint64_t *gen,
 		 struct err *err)
 {
-	int r = sql_number(c, "SELECT generation FROM meta", gen, err);
+	int r = still_in_place(c, err);
 
+	if (r == 0)
+		r = sql_number(c, "SELECT generation FROM meta", gen, err);
 	if (r < 0)
 		return r;
 	r = sql_run(

@@ -42,9 +42,10 @@ struct backend_ops {
 		       uint64_t number, struct err *err);
 	/* Removes a staged file; missing is fine. */
 	int (*stage_drop)(struct backend *b, uint64_t token, const char *name, struct err *err);
-	/* Moves a file to quarantine/NAME, durably; ERR_EXISTS: the name is taken, ERR_NOT_FOUND: no such file. */
+	/* Moves a file to quarantine/NAME, durably; ERR_EXISTS: the name is taken, ERR_NOT_FOUND: no such file.  stays: it keeps
+	 * its old name too. */
 	int (*quarantine)(struct backend *b, enum backend_kind kind, uint64_t number,
-			  const char *name, struct err *err);
+			  const char *name, bool stays, struct err *err);
 	/* Makes what was published to the same folder as `number` durable. */
 	int (*folder_sync)(struct backend *b, enum backend_kind kind, uint64_t number,
 			   struct err *err);

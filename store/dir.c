@@ -242,7 +242,7 @@ static int dir_remove(struct backend *b, enum backend_kind kind, uint64_t number
 
 /* First the new name is durable, then the old one goes: a power cut leaves the file under one of them at least. */
 static int dir_quarantine(struct backend *b, enum backend_kind kind, uint64_t number,
-			  const char *name, struct err *err)
+			  const char *name, bool stays, struct err *err)
 {
 	cleanup_free char *folder = str_printf("%s/quarantine", b->path);
 	cleanup_free char *to = str_printf("%s/quarantine/%s", b->path, name);
@@ -257,7 +257,8 @@ static int dir_quarantine(struct backend *b, enum backend_kind kind, uint64_t nu
 	if (r >= 0)
 		r = dir_sync(b->path, "store.quarantine.parent-sync", err);
 	if (r >= 0)
-		r = file_rename_new(from, to, "store.quarantine.rename", err);
+		r = stays ? file_link(from, to, "store.quarantine.link", err) :
+			    file_rename_new(from, to, "store.quarantine.rename", err);
 	if (r == 0)
 		r = dir_sync(folder, "store.quarantine.sync", err);
 	return r < 0 ? r : dir_sync(from_folder, "store.quarantine.from-sync", err);

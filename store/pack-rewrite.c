@@ -326,3 +326,45 @@ bool store_pack_fixed(struct store *s, uint64_t number)
 {
 	return s->backend->ops->fixed(s->backend, BACKEND_PACK, number);
 }
+
+/* --- packs that have no file --- */
+
+static int remake_fill(struct store_writer *w, struct store_reader *r,
+		       const struct rewrite_slot *fresh, size_t nfresh, uint64_t *bytes,
+		       struct err *err)
+{
+	const uint8_t *record;
+	int ret = 0;
+
+	w->write_point = "store.remake.write";
+	w->sync_point = "store.remake.sync";
+	for (size_t i = 0; i < nfresh && ret == 0; i++) {
+		if (fresh[i].slot >= SLOT_MAX_COUNT ||
+		    (i > 0 && fresh[i].slot <= fresh[i - 1].slot))
+			return err_set(err, ERR_INTERNAL, "fresh slot %" PRIu32 " is out of order",
+				       fresh[i].slot);
+		ret = store_writer_seal(w, r->ctx, &fresh[i].append, fresh[i].slot, &record, err);
+		if (ret == 0)
+			ret = store_writer_flush(w, err);
+	}
+	if (ret == 0) /* reads back, and recomputes the ids */
+		ret = store_writer_finish(w, r, err);
+	if (ret == 0)
+		*bytes = store_writer_bytes(w);
+	return ret < 0 ? ret : store_writer_publish(w, err);
+}
+
+int store_pack_remake(struct store_stage *st, struct store_reader *r, uint64_t number,
+		      enum pack_kind kind, const struct rewrite_slot *fresh, size_t nfresh,
+		      uint64_t *bytes, struct err *err)
+{
+	cleanup_ptr(store_writer) w = NULL;
+	int ret = store_writer_new(st, number, kind, &w, err);
+
+	if (ret == 0)
+		ret = remake_fill(w, r, fresh, nfresh, bytes, err);
+	if (ret < 0)
+		return err_prefix(err, "making pack %012" PRIx64 " again", number), ret;
+	store_pack_forget(st->store, number);
+	return 0;
+}

@@ -30,7 +30,7 @@ static void time_name(char name[TIME_TEXT_MAX])
 
 /* name: without the number, owned by the caller. */
 static int quarantine(struct store *s, enum backend_kind kind, uint64_t number, const char *name,
-		      char **out, struct err *err)
+		      bool stays, char **out, struct err *err)
 {
 	for (unsigned i = 1; i < NAMES_MAX; i++) {
 		cleanup_free char *file = i == 1 ? str_dup(name) : str_printf("%s-%u", name, i);
@@ -39,7 +39,7 @@ static int quarantine(struct store *s, enum backend_kind kind, uint64_t number, 
 
 		if (!file || !path)
 			return err_nomem(err, "path of a file");
-		r = s->backend->ops->quarantine(s->backend, kind, number, file, err);
+		r = s->backend->ops->quarantine(s->backend, kind, number, file, stays, err);
 		if (r == 0)
 			*out = steal_ptr(path);
 		if (r != ERR_EXISTS)
@@ -68,7 +68,8 @@ static int instance_name(struct store *s, uint64_t number, char name[9], struct 
 	return 0;
 }
 
-int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct err *err)
+static int quarantine_pack(struct store *s, uint64_t number, bool stays, char **name,
+			   struct err *err)
 {
 	char when[TIME_TEXT_MAX], instance[9];
 	cleanup_free char *base = NULL;
@@ -80,10 +81,20 @@ int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct 
 	base = str_printf("pack-%012" PRIx64 "-%s-%s", number, instance, when);
 	if (!base)
 		return err_nomem(err, "path of a file");
-	r = quarantine(s, BACKEND_PACK, number, base, name, err);
+	r = quarantine(s, BACKEND_PACK, number, base, stays, name, err);
 	/* After an error too: the file may have moved, and only its sync failed. */
 	store_pack_forget(s, number);
 	return r;
+}
+
+int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct err *err)
+{
+	return quarantine_pack(s, number, false, name, err);
+}
+
+int store_pack_quarantine_copy(struct store *s, uint64_t number, char **name, struct err *err)
+{
+	return quarantine_pack(s, number, true, name, err);
 }
 
 int store_segment_quarantine(struct store *s, uint64_t number, char **name, struct err *err)
@@ -95,5 +106,5 @@ int store_segment_quarantine(struct store *s, uint64_t number, char **name, stru
 	base = str_printf("segment-%016" PRIx64 "-%s", number, when);
 	if (!base)
 		return err_nomem(err, "path of a file");
-	return quarantine(s, BACKEND_SEGMENT, number, base, name, err);
+	return quarantine(s, BACKEND_SEGMENT, number, base, false, name, err);
 }

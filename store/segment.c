@@ -312,3 +312,30 @@ int store_segment_check(struct store *s, uint64_t number, struct err *err)
 	input_release(&in);
 	return r < 0 ? err_prefix(err, "index segment %" PRIu64, number) : 0;
 }
+
+int store_segment_each(struct store *s, uint64_t number,
+		       int (*fn)(void *opaque, const struct index_entry *e, struct err *err),
+		       void *opaque, struct err *err)
+{
+	struct segment_input in = { 0 };
+	int r = input_open(&in, s, number, err);
+
+	while (r == 0 && !in.done) {
+		r = fn(opaque, &in.head, err);
+		if (r == 0)
+			r = input_next(&in, err);
+	}
+	input_release(&in);
+	return r < 0 ? err_prefix(err, "index segment %" PRIu64, number) : 0;
+}
+
+int store_segment_records(struct store *s, uint64_t number, uint64_t *records, struct err *err)
+{
+	struct segment_input in = { 0 };
+	int r = input_open(&in, s, number, err);
+
+	if (r == 0)
+		*records = in.h.records;
+	input_release(&in);
+	return r < 0 ? err_prefix(err, "index segment %" PRIu64, number) : 0;
+}

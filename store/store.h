@@ -158,6 +158,11 @@ void rewrite_result_release(struct rewrite_result *r);
 int store_pack_rewrite(struct store_stage *st, struct store_reader *r,
 		       const struct rewrite_spec *spec, struct rewrite_result *result,
 		       struct err *err);
+/* A pack that has no file: makes one of these slots alone, under the same number, durably read back and renamed into place (never over
+ * another: ERR_EXISTS).  store_stage_sync makes the rename durable. */
+int store_pack_remake(struct store_stage *st, struct store_reader *r, uint64_t number,
+		      enum pack_kind kind, const struct rewrite_slot *fresh, size_t nfresh,
+		      uint64_t *bytes, struct err *err);
 /* G9b, second half: renames it over the old file (ERR_FENCED if the folder is gone, ERR_NOT_FOUND if there is no old file, ERR_PERM if
  * that is immutable: the old one stands, named) and forgets the cached one.  store_stage_sync makes
  * it durable (G9c). */
@@ -166,6 +171,8 @@ int store_pack_replace(struct store_stage *st, uint64_t number, struct err *err)
 bool store_pack_fixed(struct store *s, uint64_t number);
 /* Moves a file of packs/ or index/ into quarantine/ under a name that tells what it was and is free; synced. Fills *name (freed by the caller): the path in the repository. */
 int store_pack_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
+/* The same, but the file stays where it is too: a second name for its bytes before another file takes its place. */
+int store_pack_quarantine_copy(struct store *s, uint64_t number, char **name, struct err *err);
 int store_segment_quarantine(struct store *s, uint64_t number, char **name, struct err *err);
 
 /* Walks a pack's records by their own headers, without footer: calls fn (0 to go on, else the walk ends with that value) for each record
@@ -200,6 +207,12 @@ int store_segment_remove(struct store *s, uint64_t number, struct err *err);
 int store_segment_folder_sync(struct store *s, struct err *err);
 /* Reads everything and compares the checks and the order. */
 int store_segment_check(struct store *s, uint64_t number, struct err *err);
+/* Its entries in order (fn: 0 to go on, else the walk ends with that value); ERR_DAMAGED may come after some. */
+int store_segment_each(struct store *s, uint64_t number,
+		       int (*fn)(void *opaque, const struct index_entry *e, struct err *err),
+		       void *opaque, struct err *err);
+/* How many its header says it has. */
+int store_segment_records(struct store *s, uint64_t number, uint64_t *records, struct err *err);
 int store_segments_list(struct store *s, uint64_t **numbers, size_t *count, struct err *err);
 
 struct store_index; /* a set of open segments; any thread */

@@ -410,6 +410,22 @@ static void test_begin_without_memory(void **state)
 	point_row_release(&parent);
 }
 
+/* A catalog that was moved away gives no lease. */
+static void test_moved(void **state)
+{
+	struct fixture *f = *state;
+	struct lease reader = { .kind = LEASE_READER, .lock_name = "lock", .host = "h" };
+	char away[128];
+
+	snprintf(away, sizeof(away), "%s.away", f->path);
+	assert_ok(f, catalog_lease_begin(f->c, &reader, &f->err));
+	assert_ok(f, catalog_lease_end(f->c, reader.token, &f->err));
+	assert_ok(f, file_rename_new(f->path, away, NULL, &f->err));
+	assert_code(f, catalog_lease_begin(f->c, &reader, &f->err), ERR_LOCKED);
+	assert_ok(f, file_rename_new(away, f->path, NULL, &f->err));
+	assert_ok(f, catalog_lease_begin(f->c, &reader, &f->err));
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, help_setup, help_teardown)
@@ -418,6 +434,7 @@ int main(void)
 		T(test_leases),		T(test_pins),	 T(test_fenced),
 		T(test_checkpoint),	T(test_reserve), T(test_publish_refuses),
 		T(test_publish_reused), T(test_sweep),	 T(test_begin_without_memory),
+		T(test_moved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
