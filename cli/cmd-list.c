@@ -142,13 +142,16 @@ static int list_json(const struct point_list *list, const struct state *notes, s
 	return out_array_end(&a, err);
 }
 
-static const char *state_text(const struct point_row *row)
+static void state_cell(struct table *t, const struct point_row *row)
 {
 	const char *verified = verified_name(row->verified_kind);
 
 	if (row->damaged)
-		return "DAMAGED";
-	return verified ? verified : "-";
+		table_cell(t, "DAMAGED");
+	else if (verified && row->verified_share < 1)
+		table_cell(t, "%s %.0f%%", verified, row->verified_share * 100);
+	else
+		table_cell(t, "%s", verified ? verified : "-");
 }
 
 static uint64_t disk_bytes(const struct manifest *m)
@@ -177,7 +180,7 @@ static void list_row(struct table *t, const struct point_row *row, const struct 
 	table_cell(t, "%s", stored);
 	table_cell(t, "%s", point_kind_name(m->kind));
 	table_cell(t, "%s", hold_of(notes, row) ? "held" : "-");
-	table_cell(t, "%s", state_text(row));
+	state_cell(t, row);
 }
 
 static int list_text(const struct point_list *list, const struct state *notes, struct err *err)
@@ -335,11 +338,25 @@ static void show_hold(const struct hold *hold)
 	show_line("Held:", text ? text : "");
 }
 
+static void show_verified(const struct point_row *row)
+{
+	char when[TIME_TEXT_MAX];
+
+	if (!verified_name(row->verified_kind)) {
+		show_line("Verified:", "never");
+		return;
+	}
+	out_local_time(when, row->verified_time);
+	printf("%-13s %s, ", "Verified:", verified_name(row->verified_kind));
+	if (row->verified_share < 1)
+		printf("%.1f %% of the data, ", row->verified_share * 100);
+	printf("%s\n", when);
+}
+
 static void show_head(const struct point_row *row, const struct state *notes)
 {
 	const struct manifest *m = row->m;
 	char point[POINT_TEXT_MAX], text[SIZE_TEXT_MAX + TIME_TEXT_MAX], id[2 * POINT_ID_LEN + 1];
-	const char *verified = verified_name(row->verified_kind);
 	size_t i;
 
 	repo_point_text(m, point);
@@ -366,9 +383,7 @@ static void show_head(const struct point_row *row, const struct state *notes)
 
 		show_line("Label:", label ? label : "");
 	}
-	out_local_time(text, row->verified_time);
-	printf("%-13s %s%s%s\n", "Verified:", verified ? verified : "never", verified ? ", " : "",
-	       verified ? text : "");
+	show_verified(row);
 	show_line("Damaged:", row->damaged ? "yes" : "no");
 	show_hold(hold_of(notes, row));
 }

@@ -22,6 +22,7 @@ static void finding_json(const struct verify_finding *f)
 {
 	struct jval *o = jval_object();
 	bool record = f->locator != LOCATOR_NONE, range = f->disk && f->length;
+	bool slot = record && f->slots;
 
 	jval_set(o, "type", jval_str("finding"));
 	jval_set(o, "message", jval_str(f->what));
@@ -30,9 +31,30 @@ static void finding_json(const struct verify_finding *f)
 	jval_set(o, "start", range ? jval_uint(f->start) : jval_null());
 	jval_set(o, "length", range ? jval_uint(f->length) : jval_null());
 	jval_set(o, "pack", record ? jval_uint(locator_pack(f->locator)) : jval_null());
-	jval_set(o, "slot", record ? jval_uint(locator_slot(f->locator)) : jval_null());
+	jval_set(o, "slot", slot ? jval_uint(locator_slot(f->locator)) : jval_null());
+	jval_set(o, "slots", slot ? jval_uint(f->slots) : jval_null());
 	jval_set(o, "id", json_id(f->id, ID_LEN));
 	out_json_line(o, NULL);
+}
+
+/* Pack, slots and id, unless the message names them: without a point it is mostly that of the record's reader. */
+static void finding_place(struct buf *line, const struct verify_finding *f)
+{
+	char hex[2 * ID_LEN + 1];
+	bool named = !f->point && f->what && strstr(f->what, "pack ");
+
+	if (named)
+		return;
+	buf_printf(line, " (pack %012llx", (unsigned long long)locator_pack(f->locator));
+	if (f->slots)
+		buf_printf(line, ", slot %u", locator_slot(f->locator));
+	if (f->slots > 1)
+		buf_printf(line, " to %u", locator_slot(f->locator) + f->slots - 1);
+	if (f->id) {
+		hex_encode(hex, f->id, ID_LEN);
+		buf_printf(line, ", id %s", hex);
+	}
+	buf_printf(line, ")");
 }
 
 static void finding_text(const struct verify_finding *f)
@@ -45,10 +67,8 @@ static void finding_text(const struct verify_finding *f)
 	if (f->disk && f->length)
 		buf_printf(&line, ", bytes %llu to %llu", (unsigned long long)f->start,
 			   (unsigned long long)(f->start + f->length - 1));
-	/* without a point the message is about the record and names it */
-	if (f->point && f->locator != LOCATOR_NONE)
-		buf_printf(&line, " (pack %llu, slot %u)",
-			   (unsigned long long)locator_pack(f->locator), locator_slot(f->locator));
+	if (f->locator != LOCATOR_NONE)
+		finding_place(&line, f);
 	progress_clear();
 	printf("%s\n", out_clean((char *)(uintptr_t)buf_str(&line)));
 	fflush(stdout);
@@ -67,19 +87,21 @@ static void show_finding(void *opaque, const struct verify_finding *f)
 static int summary(const struct cli *cli, const struct verify_spec *spec,
 		   const struct verify_result *res, double seconds, struct err *err)
 {
-	char bytes[SIZE_TEXT_MAX], took[TIME_TEXT_MAX];
+	char bytes[SIZE_TEXT_MAX], took[TIME_TEXT_MAX], share[48] = "";
 	struct jval *o;
 
 	if (!cli->json) {
+		if (spec->data && res->share < 1)
+			snprintf(share, sizeof(share), ", %.1f %% of the data", res->share * 100);
 		out_size(bytes, res->bytes);
 		out_duration(took, seconds);
 		out_note(
 			cli,
 			"%llu points, %llu packs, %llu objects, %s read, %llu findings, %llu damaged "
-			"points, %s",
+			"points%s, %s",
 			(unsigned long long)res->points, (unsigned long long)res->packs,
 			(unsigned long long)res->objects, bytes, (unsigned long long)res->findings,
-			(unsigned long long)res->damaged_points, took);
+			(unsigned long long)res->damaged_points, share, took);
 		return 0;
 	}
 	o = jval_object();
@@ -89,15 +111,15 @@ static int summary(const struct cli *cli, const struct verify_spec *spec,
 	jval_set(o, "packs", jval_uint(res->packs));
 	jval_set(o, "objects", jval_uint(res->objects));
 	jval_set(o, "bytes", jval_uint(res->bytes));
+	jval_set(o, "share", spec->data ? jval_real(res->share) : jval_null());
 	jval_set(o, "findings", jval_uint(res->findings));
 	jval_set(o, "damaged_points", jval_uint(res->damaged_points));
 	jval_set(o, "seconds", jval_real(seconds));
 	return out_json_line(o, err);
 }
 
-static void show_leftover(void *opaque, const char *line)
+static void show_line(const struct cli *cli, const char *line, bool information)
 {
-	const struct cli *cli = opaque;
 	cleanup_free char *copy = NULL;
 	struct jval *o;
 
@@ -109,14 +131,25 @@ static void show_leftover(void *opaque, const char *line)
 	o = jval_object();
 	jval_set(o, "type", jval_str("leftover"));
 	jval_set(o, "message", jval_str(line));
+	jval_set(o, "information", jval_bool(information));
 	out_json_line(o, NULL);
+}
+
+static void show_leftover(void *opaque, const char *line)
+{
+	show_line(opaque, line, false);
+}
+
+static void show_quarantined(void *opaque, const char *line)
+{
+	show_line(opaque, line, true);
 }
 
 static int leftovers(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
 	struct jval *o;
-	int count;
+	int count, kept;
 
 	if (cli->opt.nargs || opt_given(&cli->opt, O_DATA))
 		return err_set(err, ERR_USAGE, "--leftovers goes alone");
@@ -124,8 +157,9 @@ static int leftovers(struct cli *cli, struct err *err)
 	if (count < 0)
 		return count;
 	count = repo_leftovers(repo, show_leftover, cli, err);
-	if (count < 0)
-		return count;
+	kept = count < 0 ? count : repo_quarantined(repo, show_quarantined, cli, err);
+	if (kept < 0)
+		return kept;
 	if (!cli->json) {
 		out_note(cli, "%d leftover%s", count, count == 1 ? "" : "s");
 		return out_check(err);
@@ -159,6 +193,9 @@ int cmd_verify(struct cli *cli, struct err *err)
 	struct verify_spec spec = {
 		.point = cli->opt.nargs ? cli->opt.args[0] : NULL,
 		.data = opt_given(&cli->opt, O_DATA),
+		.sample = opt_percent(&cli->opt, O_SAMPLE, 0),
+		.since_verified = opt_number(&cli->opt, O_SINCE_VERIFIED, 0),
+		.io_limit = opt_number(&cli->opt, O_IO_LIMIT, 0),
 		.progress = show_progress,
 		.finding = show_finding,
 		.opaque = &view,
@@ -169,6 +206,10 @@ int cmd_verify(struct cli *cli, struct err *err)
 
 	if (opt_given(&cli->opt, O_LEFTOVERS))
 		return leftovers(cli, err);
+	if (!spec.data && (opt_given(&cli->opt, O_SAMPLE) || opt_given(&cli->opt, O_IO_LIMIT) ||
+			   opt_given(&cli->opt, O_SINCE_VERIFIED)))
+		return err_set(err, ERR_USAGE,
+			       "--sample, --since-verified and --io-limit go with --data");
 	r = open_for_verify(cli, &repo, err);
 	if (r < 0)
 		return r;

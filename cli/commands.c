@@ -137,6 +137,12 @@ static const struct opt_def unexport_opts[] = {
 
 static const struct opt_def verify_opts[] = {
 	{ O_DATA, "data", 0, OPT_FLAG, false, NULL, "read and decode all data too" },
+	{ O_SAMPLE, "sample", 0, OPT_PERCENT, false, "PERCENT",
+	  "with --data: only this share of the packs, chosen by random" },
+	{ O_SINCE_VERIFIED, "since-verified", 0, OPT_DURATION, false, "AGE",
+	  "with --data: pass over packs that were read and good within AGE" },
+	{ O_IO_LIMIT, "io-limit", 0, OPT_SIZE, false, "RATE",
+	  "with --data: read at most RATE bytes a second" },
 	{ O_LEFTOVERS, "leftovers", 0, OPT_FLAG, false, NULL,
 	  "only list files, leases and rows that nobody owns" },
 };
@@ -156,6 +162,21 @@ static const struct opt_def prune_opts[] = {
 	  "although more would go than forgotten points explain" },
 	{ O_FENCE, "fence", 0, OPT_NUMBER, false, "TOKEN",
 	  "first end the backup or prune that has the lease TOKEN" },
+};
+
+static const struct opt_def repair_opts[] = {
+	{ O_DRY_RUN, "dry-run", 0, OPT_FLAG, false, NULL,
+	  "say what would be done, change nothing" },
+	{ O_CATALOG, "catalog", 0, OPT_FLAG, false, NULL,
+	  "build the catalog again although it can be opened" },
+	{ O_ACCEPT, "accept", 0, OPT_FLAG, false, NULL,
+	  "only: accept a catalog that was built again" },
+	{ O_READ_DATA, "read-data", 0, OPT_FLAG, false, NULL,
+	  "read all data to find what is bad (else what verify has marked)" },
+	{ O_FROM, "from", 0, OPT_DIR, false, "REPO2", "take missing content from REPO2 too" },
+	{ O_FROM_PASSPHRASE_FILE, "from-passphrase-file", 0, OPT_FILE, false, "FILE",
+	  "read the passphrase of REPO2 from FILE" },
+	{ O_IO_LIMIT, "io-limit", 0, OPT_SIZE, false, "RATE", "read at most RATE bytes a second" },
 };
 
 static const struct opt_def benchmark_opts[] = {
@@ -200,6 +221,8 @@ const struct command_def cli_commands[] = {
 	  OPTS(verify_opts), cmd_verify },
 	{ "prune", NULL, "", "free the space of forgotten points", 0, 0, OPTS(prune_opts),
 	  cmd_prune },
+	{ "repair", NULL, "", "make a damaged repository whole again", 0, 0, OPTS(repair_opts),
+	  cmd_repair },
 	{ "stats", NULL, "", "sizes and ratios of the repository", 0, 0, OPTS(stats_opts),
 	  cmd_stats },
 	{ "benchmark", NULL, "", "measure this machine", 0, 0, OPTS(benchmark_opts),

@@ -104,6 +104,8 @@ enum passphrase_how {
 	PASSPHRASE_ASK, /* then a prompt */
 	PASSPHRASE_ASK_TWICE, /* for a new one */
 };
+/* The one that a file holds; 1 or ERR_KEY. */
+int passphrase_file(const char *path, struct passphrase *out, struct err *err);
 /* First found wins, in the order of DESIGN.  Returns 1 if there is one, 0 if not (PASSPHRASE_GIVEN), ERR_KEY
  * if there is none or it is empty. */
 int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passphrase *out,
@@ -145,6 +147,7 @@ int cmd_prune(struct cli *cli, struct err *err);
 /* Prunes an open repository and says what came of it: for prune and for forget --prune.  Fills callbacks and stop of spec. */
 struct prune_spec;
 int prune_run(struct cli *cli, struct repo *repo, struct prune_spec *spec, struct err *err);
+int cmd_repair(struct cli *cli, struct err *err);
 int cmd_stats(struct cli *cli, struct err *err);
 struct repo_stats;
 int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *err);

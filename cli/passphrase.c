@@ -181,6 +181,11 @@ static int prompt(bool twice, struct passphrase *p, struct err *err)
 	return 1;
 }
 
+int passphrase_file(const char *path, struct passphrase *out, struct err *err)
+{
+	return passphrase_from_file(path, out, err);
+}
+
 int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passphrase *out,
 		   struct err *err)
 {

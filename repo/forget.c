@@ -269,12 +269,20 @@ static const char *subject_of(const struct forget_plan *p)
 	return name ? name : "";
 }
 
-static int check_write(const struct repo *r, struct err *err)
+/* An older catalog that was put back knows of neither the newest points nor their holds. */
+static int check_write(struct repo *r, struct err *err)
 {
+	struct catalog *c;
 	int ret = repo_need_key(r, err);
 
 	if (ret == 0 && r->mode != REPO_WRITE)
 		return err_set(err, ERR_INTERNAL, "the repository is not open for writing");
+	if (ret == 0)
+		ret = repo_catalog_get(r, &c, err);
+	if (ret < 0)
+		return ret;
+	ret = sweep_check(r, c, err);
+	repo_catalog_put(r, c);
 	return ret;
 }
 

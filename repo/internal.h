@@ -85,6 +85,8 @@ struct repo {
 		pins; /* under lease_lock: rows of our lease, with how many opens stand behind each */
 };
 
+/* For repair: without looking at the catalog, which may not be there.  With REPO_READ nothing is ever written, no lease either. */
+int repo_open_bare(const char *path, enum repo_mode mode, struct repo **out, struct err *err);
 /* One connection for one call; given back with repo_catalog_put. */
 int repo_catalog_get(struct repo *r, struct catalog **out, struct err *err);
 void repo_catalog_put(struct repo *r, struct catalog *c);

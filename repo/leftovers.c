@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "repo/internal.h"
 #include "repo/session.h"
 #include "repo/verify.h"
@@ -193,5 +194,27 @@ int repo_leftovers(struct repo *r, void (*fn)(void *opaque, const char *line), v
 		ret = look_segments(&l, c, err);
 	free(l.leases);
 	repo_catalog_put(r, c);
+	return ret < 0 ? ret : l.found;
+}
+
+static int look_quarantined(void *opaque, const char *name, struct err *err)
+{
+	struct look *l = opaque;
+
+	(void)err;
+	tell(l, "quarantine/%s: put there by a repair, used by nobody", name);
+	return 0;
+}
+
+int repo_quarantined(struct repo *r, void (*fn)(void *opaque, const char *line), void *opaque,
+		     struct err *err)
+{
+	struct look l = { .repo = r, .fn = fn, .opaque = opaque };
+	cleanup_free char *path = str_printf("%s/quarantine", r->path);
+	int ret;
+
+	if (!path)
+		return err_nomem(err, "path of the quarantine");
+	ret = access(path, F_OK) < 0 ? 0 : dir_each(path, look_quarantined, &l, err);
 	return ret < 0 ? ret : l.found;
 }

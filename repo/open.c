@@ -71,15 +71,15 @@ bool repo_goes_unpinned(struct repo *r, int code, struct err *err)
 	return true;
 }
 
-/* Can a lease be taken here? */
-static int may_write(const struct repo *r, bool *may, struct err *err)
+/* Can a lease be taken here?  (bare: once there is a catalog) */
+static int may_write(const struct repo *r, bool bare, bool *may, struct err *err)
 {
 	cleanup_free char *catalog = str_printf("%s/catalog.sqlite", r->path);
 	cleanup_free char *locks = str_printf("%s/locks", r->path);
 
 	if (!catalog || !locks)
 		return err_nomem(err, "path of the catalog");
-	*may = access(catalog, W_OK) == 0 && access(locks, W_OK) == 0 &&
+	*may = (bare || access(catalog, W_OK) == 0) && access(locks, W_OK) == 0 &&
 	       access(r->path, W_OK) == 0 && !path_is_readonly_fs(r->path);
 	return 0;
 }
@@ -112,7 +112,7 @@ static int check_downgrade(struct repo *r, struct err *err)
 	return 0;
 }
 
-static int open_parts(struct repo *r, struct err *err)
+static int open_parts(struct repo *r, bool bare, struct err *err)
 {
 	struct catalog *c;
 	int ret = read_conf(r->path, &r->conf, err);
@@ -126,13 +126,15 @@ static int open_parts(struct repo *r, struct err *err)
 	if (ret == 0)
 		ret = open_store(r, err);
 	if (ret == 0)
-		ret = may_write(r, &r->pinnable, err);
+		ret = may_write(r, bare, &r->pinnable, err);
 	if (ret < 0)
 		return ret;
 	if (r->mode == REPO_WRITE && !r->pinnable)
 		return err_set(err, ERR_READONLY,
 			       "repository '%s' cannot be written (read-only, or no permission)",
 			       r->path);
+	if (bare)
+		return 0;
 	/* Proves that the catalog can be opened, and keeps the connection. */
 	ret = repo_catalog_get(r, &c, err);
 	if (ret < 0)
@@ -141,7 +143,8 @@ static int open_parts(struct repo *r, struct err *err)
 	return 0;
 }
 
-int repo_open(const char *path, enum repo_mode mode, struct repo **out, struct err *err)
+static int open_any(const char *path, enum repo_mode mode, bool bare, struct repo **out,
+		    struct err *err)
 {
 	struct repo *r = mem_alloc(sizeof(*r));
 	int ret;
@@ -156,13 +159,27 @@ int repo_open(const char *path, enum repo_mode mode, struct repo **out, struct e
 	if (!r->path)
 		ret = err_set(err, ERR_NO_REPO, "no repository at '%s': %s", path, strerror(errno));
 	else
-		ret = open_parts(r, err);
+		ret = open_parts(r, bare, err);
 	if (ret < 0) {
 		repo_close(r);
 		return ret;
 	}
 	*out = r;
 	return 0;
+}
+
+int repo_open(const char *path, enum repo_mode mode, struct repo **out, struct err *err)
+{
+	return open_any(path, mode, false, out, err);
+}
+
+int repo_open_bare(const char *path, enum repo_mode mode, struct repo **out, struct err *err)
+{
+	int r = open_any(path, mode, true, out, err);
+
+	if (r == 0 && mode == REPO_READ)
+		(*out)->pinnable = false;
+	return r;
 }
 
 static void end_lease(struct repo *r)

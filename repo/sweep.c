@@ -166,7 +166,8 @@ int sweep_check(struct repo *r, struct catalog *c, struct err *err)
 		return err_set(err, ERR_DAMAGED,
 			       "pack %012" PRIx64
 			       " is newer than the catalog of '%s': an older catalog was put back; "
-			       "put the right one back, nothing was changed",
+			       "put the right one back, or build it again with 'livepoint repair "
+			       "--catalog'; nothing was changed",
 			       newest, r->path);
 	return ret;
 }
