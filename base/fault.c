@@ -57,6 +57,9 @@ static unsigned fault_nspecs;
 static struct fault_value fault_values[FAULT_SPECS_MAX];
 static unsigned fault_nvalues;
 static int fault_log = -1;
+static char fault_plants_env[FAULT_ENV_MAX];
+static const char *fault_plants[FAULT_SPECS_MAX];
+static unsigned fault_nplants;
 
 static void fault_bad(const char *what, const char *value)
 {
@@ -79,6 +82,7 @@ static bool fault_parse_action(struct fault_spec *spec, const char *text)
 		{ "eio", FAULT_FAIL, EIO },	    { "enospc", FAULT_FAIL, ENOSPC },
 		{ "erofs", FAULT_FAIL, EROFS },	    { "short", FAULT_FAIL, FAULT_SHORT },
 		{ "skip", FAULT_FAIL, FAULT_SKIP }, { "eperm", FAULT_FAIL, EPERM },
+		{ "eintr", FAULT_FAIL, EINTR },	    { "edquot", FAULT_FAIL, EDQUOT },
 	};
 	size_t i;
 
@@ -133,8 +137,23 @@ static void fault_read_numbers(const char *numbers)
 	}
 }
 
+/* NAME[,NAME...] */
+static void fault_read_plants(const char *plants)
+{
+	char *next = fault_plants_env, *one;
+
+	if (!str_copy(fault_plants_env, sizeof(fault_plants_env), plants))
+		fault_bad("too long LIVEPOINT_PLANT", plants);
+	while ((one = strsep(&next, ","))) {
+		if (!*one || fault_nplants == FAULT_SPECS_MAX)
+			fault_bad("LIVEPOINT_PLANT", plants);
+		fault_plants[fault_nplants++] = one;
+	}
+}
+
 static void fault_read_env(void)
 {
+	const char *plants = secure_getenv("LIVEPOINT_PLANT");
 	const char *numbers = secure_getenv("LIVEPOINT_FAULT_NUMBER");
 	const char *specs = secure_getenv("LIVEPOINT_FAULT");
 	const char *log = secure_getenv("LIVEPOINT_FAULT_LOG");
@@ -150,13 +169,16 @@ static void fault_read_env(void)
 	}
 	if (numbers && *numbers)
 		fault_read_numbers(numbers);
+	if (plants && *plants)
+		fault_read_plants(plants);
 	if (log && *log) {
 		fault_log = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		if (fault_log < 0)
 			fault_bad("LIVEPOINT_FAULT_LOG", log);
 	}
-	atomic_store(&fault_state,
-		     fault_nspecs || fault_nvalues || fault_log >= 0 ? FAULT_ARMED : FAULT_OFF);
+	atomic_store(&fault_state, fault_nspecs || fault_nvalues || fault_nplants || fault_log >= 0 ?
+					   FAULT_ARMED :
+					   FAULT_OFF);
 }
 
 static void fault_write_log(const char *name)
@@ -223,6 +245,20 @@ uint64_t fault_number(const char *name, uint64_t usual)
 		if (strcmp(fault_values[i].name, name) == 0)
 			return fault_values[i].value;
 	return usual;
+}
+
+bool fault_planted(const char *name)
+{
+	int state = atomic_load_explicit(&fault_state, memory_order_acquire);
+
+	if (state == FAULT_OFF)
+		return false;
+	if (state == FAULT_UNREAD)
+		pthread_once(&fault_once, fault_read_env);
+	for (unsigned i = 0; i < fault_nplants; i++)
+		if (strcmp(fault_plants[i], name) == 0)
+			return true;
+	return false;
 }
 
 #else

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "repo/gc-internal.h"
 
@@ -198,7 +199,7 @@ static int remove_pack(struct plan *p, const struct doomed_pack *d, const struct
 		err_clear(err);
 		return immutable(p, d);
 	}
-	if (r >= 0)
+	if (r >= 0 && !fault_planted("gc.remove-sync"))
 		r = store_pack_folder_sync(g->repo->store, d->number, err); /* G9c */
 	if (r >= 0)
 		r = catalog_gc_dropped(g->catalog, g->lease.token, d->number, &row->doomed, 0, NULL,
@@ -220,7 +221,7 @@ static int replace(struct plan *p, const struct doomed_pack *d, const struct pac
 		err_clear(err);
 		return immutable(p, d);
 	}
-	if (r == 0)
+	if (r == 0 && !fault_planted("gc.rewrite-sync"))
 		r = store_stage_sync(g->stage, err); /* G9c */
 	if (r == 0)
 		r = catalog_gc_dropped(g->catalog, g->lease.token, d->number, &row->doomed,

@@ -448,6 +448,7 @@ static int mark_again(struct gc *g, struct err *err)
 {
 	struct point_list points = { 0 }, expired = { 0 };
 	struct pack_list packs = { 0 };
+	bool once = g->marked && fault_planted("gc.second-mark");
 	size_t n = 0;
 	int r = catalog_gc_preview(g->catalog, g->lease.token, INT64_MIN, &points, &expired, &packs,
 				   err);
@@ -458,7 +459,7 @@ static int mark_again(struct gc *g, struct err *err)
 	for (size_t i = 0; i < points.count && r == 0; i++) {
 		struct point_row row = points.rows[i];
 
-		if (is_marked(g, row.id))
+		if (is_marked(g, row.id) || once)
 			continue;
 		points.rows[i] = points.rows[n];
 		points.rows[n++] = row;

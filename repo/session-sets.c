@@ -2,6 +2,7 @@
 /* Small sets of a write session: ids just stored, slots reused by the index, packs that may be used. */
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "repo/session-internal.h"
 
 #include "base/banned.h"
@@ -294,7 +295,8 @@ bool usable_by_index(struct usable *u, uint64_t locator)
 
 	if (!row)
 		return usable_is_own(u, locator);
-	return row->state == PACK_LIVE && !has_bit(&row->gone, locator_slot(locator)) &&
+	return row->state == PACK_LIVE &&
+	       (!has_bit(&row->gone, locator_slot(locator)) || fault_planted("session.gone")) &&
 	       !has_bit(&row->damaged, locator_slot(locator));
 }
 

@@ -597,6 +597,59 @@ static void test_fault_numbers(void **state)
 	}
 }
 
+static int body_plants(void)
+{
+	if (setenv("LIVEPOINT_PLANT", "test.one,test.two", 1) < 0)
+		return 0;
+	return fault_planted("test.one") | fault_planted("test.two") << 1 |
+	       !fault_planted("test") << 2 | (fault_hit("test.one") == 0) << 3;
+}
+
+static int body_bad_plant(void)
+{
+	close(STDERR_FILENO);
+	if (setenv("LIVEPOINT_PLANT", "one,,two", 1) < 0)
+		return 1;
+	return fault_planted("one");
+}
+
+static int body_no_plant(void)
+{
+	return fault_planted("test.one") ? 1 : 15;
+}
+
+static void test_fault_plants(void **state)
+{
+	int status;
+
+	(void)state;
+	assert_int_equal(in_child("", NULL, body_plants), 15 << 8);
+	assert_int_equal(in_child("", NULL, body_no_plant), 15 << 8);
+	status = in_child("", NULL, body_bad_plant);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+/* What comes from the kernel with these numbers is said as with any other. */
+static int body_quota(void)
+{
+	struct err err = ERR_INIT;
+	int fd = file_create("q", NULL, &err);
+
+	if (file_pwrite(fd, "x", 1, 0, "q", "test.q.write", &err) != ERR_NOSPC)
+		return 1;
+	if (file_datasync(fd, "q", "test.q.sync", &err) != ERR_IO)
+		return 2;
+	return file_unlink("q", NULL, &err) == 1 ? 0 : 3;
+}
+
+static void test_fault_quota(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child("test.q.write:1:edquot,test.q.sync:1:eintr", NULL, body_quota),
+			 0);
+}
+
 static int body_others(void)
 {
 	struct err err = ERR_INIT;
@@ -666,6 +719,8 @@ int main(void)
 		cmocka_unit_test(test_fault_bad),
 		cmocka_unit_test(test_fault_log),
 		cmocka_unit_test(test_fault_numbers),
+		cmocka_unit_test(test_fault_plants),
+		cmocka_unit_test(test_fault_quota),
 		cmocka_unit_test(test_fault_others),
 #else
 		cmocka_unit_test(test_fault_off),
@@ -676,5 +731,6 @@ int main(void)
 	unsetenv("LIVEPOINT_FAULT");
 	unsetenv("LIVEPOINT_FAULT_LOG");
 	unsetenv("LIVEPOINT_FAULT_NUMBER");
+	unsetenv("LIVEPOINT_PLANT");
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
