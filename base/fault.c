@@ -176,9 +176,10 @@ static void fault_read_env(void)
 		if (fault_log < 0)
 			fault_bad("LIVEPOINT_FAULT_LOG", log);
 	}
-	atomic_store(&fault_state, fault_nspecs || fault_nvalues || fault_nplants || fault_log >= 0 ?
-					   FAULT_ARMED :
-					   FAULT_OFF);
+	atomic_store(&fault_state,
+		     fault_nspecs || fault_nvalues || fault_nplants || fault_log >= 0 ?
+			     FAULT_ARMED :
+			     FAULT_OFF);
 }
 
 static void fault_write_log(const char *name)

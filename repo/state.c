@@ -257,7 +257,8 @@ static int lease_take(struct state_session *s, struct err *err)
 	return r;
 }
 
-/* COMMIT returned an error: a new connection tells what happened. */
+/* COMMIT returned an error: a new connection tells what happened.  ref: what was to be the state object; without it the commit
+ * was one before, of the lease say, and nothing was published. */
 static int look_again(struct state_session *s, const struct object_ref *ref, struct err *err)
 {
 	cleanup_free char *path = str_printf("%s/catalog.sqlite", s->repo->path);
@@ -274,7 +275,7 @@ static int look_again(struct state_session *s, const struct object_ref *ref, str
 	s->catalog = c;
 	if (catalog_state_ref(c, &now, &second) < 0)
 		return ERR_UNKNOWN;
-	if (now.locator != ref->locator)
+	if (ref->locator == LOCATOR_NONE || now.locator != ref->locator)
 		return err_recode(err, ERR_IO);
 	log_warning("the commit reported an error (%s), but the change is there",
 		    err ? err->text : "");
@@ -310,7 +311,7 @@ int state_publish(struct repo *r, const struct hold_change *hold, struct audit *
 {
 	struct state_session s = { .repo = r, .lease_fd = -1 };
 	struct err local = ERR_INIT;
-	struct object_ref ref = { 0 };
+	struct object_ref ref = { .locator = LOCATOR_NONE };
 	int ret;
 
 	if (!err)

@@ -16,11 +16,19 @@
  *	a restore  says 0 and the target has the right bytes; or fails and has left no target, or the old one.
  *	           The repository is as before.
  *
+ *	a prune, forget or protect
+ *	           says 0, or fails with a message; killed or not, every complete point is listed and restores; of a forget all
+ *	           points or none are forgotten, a hold that was confirmed is there.  A prune without a fault then ends with 0
+ *	           and leaves nothing over, neither files nor rows nor a slot that no point needs.
+ *	a repair   the next repair ends with 0, and everything is whole.
+ *
  * Scenarios: full (a first backup), incremental, merge (the publication merges index segments), checkpoint (packs listed
  * before the end: 520 MiB, few cases), init, restore, stop.  stop: SIGSTOP at each name; then backups of another name and of the same
- * name; then SIGCONT: nothing is lost, whoever was first.
+ * name; then SIGCONT: nothing is lost, whoever was first.  fence-backup, fence-prune: SIGSTOP at each name, `prune --fence` of its
+ * lease, SIGCONT: a fenced backup publishes nothing, a fenced prune changes nothing any more, and the next one ends the work.
+ * The commands of retention also get eintr, edquot and eperm, one of them at each hit (all of them with HITS all).
  */
-#include "tests/reliability.h"
+#include "tests/fault-loop.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -36,28 +44,11 @@
 #include "base/banned.h"
 
 #define DISK (8 * MiB)
-#define NAMES_MAX 128
-
-struct hit_name {
-	char name[64];
-	unsigned hits;
-};
-
-struct faults {
-	struct rel t;
-	const char *hits; /* "first", "some" or "all" */
-	char template[256], log[256], target[256];
-	struct hit_name names[NAMES_MAX];
-	unsigned nnames;
-	unsigned unseen; /* cases in which nobody looked before the next command */
-	struct rel_promise *kept; /* the template's promises */
-	size_t nkept;
-	void (*one)(struct faults *f, const char *fault);
-};
+#define SMALL_DISK (4 * MiB)
 
 /* --- the points that a command hits --- */
 
-static void read_log(struct faults *f)
+void fault_read_log(struct faults *f)
 {
 	cleanup_stdio FILE *log = fopen(f->log, "r");
 	char line[128];
@@ -81,7 +72,7 @@ static void read_log(struct faults *f)
 }
 
 /* The template's repository and promises again. */
-static void restore_template(struct faults *f)
+void fault_restore_template(struct faults *f)
 {
 	struct rel *t = &f->t;
 
@@ -97,7 +88,7 @@ static void restore_template(struct faults *f)
 		t->promises[i] = f->kept[i];
 }
 
-static void keep_template(struct faults *f)
+void fault_keep_template(struct faults *f)
 {
 	struct rel *t = &f->t;
 
@@ -110,41 +101,45 @@ static void keep_template(struct faults *f)
 		f->kept[i] = t->promises[i];
 }
 
-static void one_case(struct faults *f, const char *name, const char *nth, const char *action)
+void fault_one_case(struct faults *f, const char *name, const char *nth, const char *action)
 {
 	char fault[128];
 
 	snprintf(fault, sizeof(fault), "%s:%s:%s", name, nth, action);
 	snprintf(f->t.what, sizeof(f->t.what), "%s", fault);
-	restore_template(f);
+	fault_restore_template(f);
 	f->one(f, fault);
 	f->t.passed++;
 }
 
-static bool wanted(const struct faults *f, unsigned nth, unsigned hits)
+bool fault_wanted(const struct faults *f, unsigned nth, unsigned hits)
 {
 	if (strcmp(f->hits, "all") == 0)
 		return true;
 	return nth == 1 || (strcmp(f->hits, "some") == 0 && (nth == 2 || nth == hits));
 }
 
-static void each_hit(struct faults *f)
+void fault_each_hit(struct faults *f)
 {
 	static const char *const actions[] = { "kill", "eio", "enospc", "short" };
+	static const char *const more[] = { "eintr", "edquot", "eperm" };
 	char nth[32];
 
 	for (unsigned i = 0; i < f->nnames; i++) {
 		const struct hit_name *h = &f->names[i];
 
 		for (unsigned n = 1; n <= h->hits; n++) {
-			if (!wanted(f, n, h->hits))
+			if (!fault_wanted(f, n, h->hits))
 				continue;
 			snprintf(nth, sizeof(nth), "%u", n);
 			for (unsigned a = 0; a < ARRAY_SIZE(actions); a++)
 				if (strcmp(actions[a], "short") != 0 || str_ends(h->name, ".write"))
-					one_case(f, h->name, nth, actions[a]);
+					fault_one_case(f, h->name, nth, actions[a]);
+			for (unsigned a = 0; a < ARRAY_SIZE(more) && f->more_errors; a++)
+				if (strcmp(f->hits, "all") == 0 || (i + n) % ARRAY_SIZE(more) == a)
+					fault_one_case(f, h->name, nth, more[a]);
 		}
-		one_case(f, h->name, "1+", "eio");
+		fault_one_case(f, h->name, "1+", "eio");
 	}
 }
 
@@ -195,20 +190,20 @@ static void log_backup(struct faults *f)
 	const char *const args[] = { "backup", "web1", f->t.source, NULL };
 	struct rel_status s;
 
-	restore_template(f);
+	fault_restore_template(f);
 	s = rel_run(&f->t, args, NULL, f->log);
 	if (!s.exited || s.code)
 		rel_fail(&f->t, "the backup without a fault ended with %d", s.code);
-	read_log(f);
+	fault_read_log(f);
 	f->one = one_backup;
 }
 
 static void scenario_full(struct faults *f)
 {
 	rel_init(&f->t);
-	keep_template(f);
+	fault_keep_template(f);
 	log_backup(f);
-	each_hit(f);
+	fault_each_hit(f);
 }
 
 static void prepare_backups(struct faults *f, unsigned count)
@@ -218,17 +213,17 @@ static void prepare_backups(struct faults *f, unsigned count)
 		rel_backup(&f->t, i % 2 ? "web1" : "db1");
 		rel_change(&f->t, 3);
 	}
-	keep_template(f);
+	fault_keep_template(f);
 }
 
 static void scenario_incremental(struct faults *f)
 {
 	prepare_backups(f, 2);
 	log_backup(f);
-	each_hit(f);
+	fault_each_hit(f);
 }
 
-static bool is_logged(const struct faults *f, const char *name)
+bool fault_is_logged(const struct faults *f, const char *name)
 {
 	for (unsigned i = 0; i < f->nnames; i++)
 		if (strcmp(f->names[i].name, name) == 0)
@@ -263,11 +258,11 @@ static void scenario_merge(struct faults *f)
 		rel_backup(&f->t, i % 2 ? "web1" : "db1");
 		rel_change(&f->t, 3);
 	}
-	keep_template(f);
+	fault_keep_template(f);
 	log_backup(f);
-	if (!is_logged(f, "catalog.swap.before"))
+	if (!fault_is_logged(f, "catalog.swap.before"))
 		rel_fail(&f->t, "index segments were not merged");
-	each_hit(f);
+	fault_each_hit(f);
 }
 
 /* The disk is big, so only what a small one does not hit. */
@@ -277,17 +272,17 @@ static void scenario_checkpoint(struct faults *f)
 	unsigned n = 0;
 
 	rel_init(&f->t);
-	keep_template(f);
+	fault_keep_template(f);
 	log_backup(f);
 	for (unsigned i = 0; i < f->nnames; i++)
 		if (str_starts(f->names[i].name, "catalog.checkpoint.") ||
 		    strcmp(f->names[i].name, "store.segment.rename") == 0)
 			all[n++] = f->names[i];
-	if (!n || !is_logged(f, "catalog.checkpoint.after"))
+	if (!n || !fault_is_logged(f, "catalog.checkpoint.after"))
 		rel_fail(&f->t, "there was no checkpoint");
 	for (unsigned i = 0; i < n; i++) {
-		one_case(f, all[i].name, "1", "kill");
-		one_case(f, all[i].name, "1", "eio");
+		fault_one_case(f, all[i].name, "1", "kill");
+		fault_one_case(f, all[i].name, "1", "eio");
 	}
 }
 
@@ -369,7 +364,7 @@ static void scenario_init(struct faults *f)
 	s = rel_run(&f->t, init_args, NULL, f->log);
 	if (!s.exited || s.code)
 		rel_fail(&f->t, "init without a fault ended with %d", s.code);
-	read_log(f);
+	fault_read_log(f);
 	f->one = one_init;
 	/* Each case of an encrypted one costs a second of scrypt: what a plain one does not hit. */
 	for (unsigned i = 0; f->t.encrypted && i < f->nnames;)
@@ -377,7 +372,7 @@ static void scenario_init(struct faults *f)
 			i++;
 		else
 			f->names[i] = f->names[--f->nnames];
-	each_hit(f);
+	fault_each_hit(f);
 }
 
 /* --- restore --- */
@@ -443,18 +438,18 @@ static void scenario_restore(struct faults *f)
 	rel_init(&f->t);
 	rel_backup(&f->t, "db1");
 	rel_backup(&f->t, "web1");
-	keep_template(f);
+	fault_keep_template(f);
 	s = rel_run(&f->t, args, NULL, f->log);
 	if (!s.exited || s.code)
 		rel_fail(&f->t, "the restore without a fault ended with %d", s.code);
-	read_log(f);
+	fault_read_log(f);
 	f->one = again_restore;
-	each_hit(f);
+	fault_each_hit(f);
 }
 
 /* --- stop --- */
 
-static bool wait_stopped(struct rel *t, pid_t pid)
+bool fault_wait_stopped(struct rel *t, pid_t pid)
 {
 	int status;
 
@@ -511,7 +506,7 @@ static void one_stop(struct faults *f, const char *fault)
 	struct rel_status s1, s2, s3;
 	struct repo *r;
 
-	wait_stopped(t, stopped);
+	fault_wait_stopped(t, stopped);
 	f->unseen++;
 	two = rel_spawn(t, other, NULL, NULL, out2, t->err);
 	if (holds_catalog(fault)) {
@@ -550,10 +545,10 @@ static void scenario_stop(struct faults *f)
 		char nth[32];
 
 		for (unsigned n = 1; n <= f->names[i].hits; n++) {
-			if (!wanted(f, n, f->names[i].hits))
+			if (!fault_wanted(f, n, f->names[i].hits))
 				continue;
 			snprintf(nth, sizeof(nth), "%u", n);
-			one_case(f, f->names[i].name, nth, "stop");
+			fault_one_case(f, f->names[i].name, nth, "stop");
 		}
 	}
 }
@@ -571,6 +566,12 @@ static const struct scenario {
 	{ "init", scenario_init, DISK, 32 },
 	{ "restore", scenario_restore, DISK, 64 },
 	{ "stop", scenario_stop, DISK, 64 },
+	{ "prune", scenario_prune, SMALL_DISK, 96 },
+	{ "forget", scenario_forget, SMALL_DISK, 96 },
+	{ "protect", scenario_protect, SMALL_DISK, 96 },
+	{ "repair", scenario_repair, SMALL_DISK, 96 },
+	{ "fence-prune", scenario_fence_prune, SMALL_DISK, 96 },
+	{ "fence-backup", scenario_fence_backup, SMALL_DISK, 96 },
 };
 
 int main(int argc, char **argv)
