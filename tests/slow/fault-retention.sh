@@ -17,4 +17,4 @@ done
 for scenario in prune fence-prune; do
 	drive fault-loop "$fast/encrypted" encrypted $scenario $hits "$seed"
 done
-slow_done "fault points of prune, forget, protect and repair (seed $seed)" $passed $failed 700
+slow_done "fault points of prune, forget, protect and repair (seed $seed)" $passed $failed 650
