@@ -47,40 +47,6 @@ static struct rel_status disturbed(struct faults *f, const char *const *args, co
 	return s;
 }
 
-/* After a prune without a fault: records in packs, and slots that points need (the state object that this very prune has stored
- * was no candidate: at most one more). */
-static void check_slots(struct faults *f, struct repo *r)
-{
-	cleanup_free uint64_t *numbers = NULL;
-	struct rel *t = &f->t;
-	struct err err = ERR_INIT;
-	struct pack_list rows = { 0 };
-	struct catalog *c;
-	size_t count = 0;
-
-	rel_ok(t, store_packs_list(r->store, &numbers, &count, &err));
-	rel_ok(t, repo_catalog_get(r, &c, &err));
-	rel_ok(t, catalog_packs(c, 0, &rows, &err));
-	repo_catalog_put(r, c);
-	if (rows.count != count)
-		rel_fail(t, "%zu packs are listed, %zu are there", rows.count, count);
-	for (size_t i = 0; i < count; i++) {
-		const struct pack_row *row = &rows.rows[i];
-		struct store_pack *p;
-		unsigned entries, there = 0;
-
-		rel_ok(t, store_pack_get(r->store, row->number, &p, &err));
-		(void)store_pack_entries(p, &entries);
-		store_pack_put(p);
-		for (uint32_t k = 0; k < row->slots; k++)
-			there += k / 8 >= row->gone.nbytes || !(row->gone.bits[k / 8] >> k % 8 & 1);
-		if (entries != there)
-			rel_fail(t, "pack %" PRIu64 " has %u records, %u are in use", row->number,
-				 entries, there);
-	}
-	pack_list_release(&rows);
-}
-
 /* The next prune works, and all is whole and clean then. */
 static void check_clean(struct faults *f)
 {
@@ -94,7 +60,7 @@ static void check_clean(struct faults *f)
 		rel_check_point(t, r, &t->promises[i]);
 	rel_check_leftovers(t, r);
 	rel_check_verify(t, r, rel_random(t, 8) == 0);
-	check_slots(f, r);
+	rel_check_slots(t, r);
 	repo_close(r);
 }
 

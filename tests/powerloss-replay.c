@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * powerloss-replay DIR plain|encrypted STATES SEED [FAULT]: what a power cut may leave of an init and three backups:
- * the first with checkpoints and merges of index segments on its way (packs are full at 64 KiB, and four segments are
- * merged), the last after one that was killed, which it sweeps.
+ * powerloss-replay DIR plain|encrypted STATES SEED [FAULT|plant:NAME]: what a power cut may leave of an init, three backups, a
+ * forget, a hold and a prune: the first backup with checkpoints and merges of index segments on its way (packs are full at
+ * 64 KiB, and four segments are merged), the last after one that was killed, which it sweeps; the prune removes packs and
+ * rewrites packs.
  *
  * The commands run under tests/powerloss-record.c; FAULT (LIVEPOINT_FAULT, "store.folder.sync:1+:skip") plants a bug
- * in them.  Then STATES times: a cut after a random call of the trace, and one state that a disk may have then.
+ * in the backups, plant:NAME (LIVEPOINT_PLANT) one in all of them.  Then STATES times: a cut after a random call of the trace,
+ * in half of the cases from the forget on, and one state that a disk may have then.
  *
  * The model, chosen so strict that only what was synced counts:
  *
@@ -20,8 +22,9 @@
  * A real file system gives more (ordered journal, atomic rename, names with fsync); nothing here relies on it.
  *
  * On each state (in half of them the backup comes first): before init had ended, a repository or none.  After: it opens without help; every point whose publication
- * had returned ("catalog.publish.after" in the trace) is listed and restores; the one under way is there whole or not at
- * all; a backup works; no leftovers; verify is clean.
+ * had returned ("catalog.publish.after" in the trace) and that was not forgotten ("catalog.forget.after") is listed and
+ * restores; the one under way is there whole or not at all; so are the forget and the hold; a backup works; a prune works
+ * and leaves no pack, row or record that nobody needs; no leftovers; verify is clean.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -34,6 +37,8 @@
 
 #include "base/file.h"
 #include "base/proc.h"
+#include "repo/gc.h"
+#include "repo/retention.h"
 #include "tests/powerloss.h"
 #include "tests/reliability.h"
 
@@ -44,6 +49,9 @@
 	 MiB) /* more than the buffers of a session: a checkpoint is made when one is free again */
 #define SHARE 40 /* of the chunks that have data, in 256 */
 #define BACKUPS 3
+/* What the second has stored is partly used by the third, so that its pack is rewritten. */
+#define GOING 1 /* point that is forgotten */
+#define HELD 0
 #define FEW_SEGMENTS "repo.index.merge:4"
 #define SMALL "store.pack.close:65536," FEW_SEGMENTS
 #define SECTOR 512
@@ -95,6 +103,16 @@ struct replay {
 	uint8_t *disk; /* a later content, for the backup on each state */
 	unsigned state;
 	unsigned unseen; /* states that a backup was the first to open */
+	size_t tail; /* records before the forget */
+	unsigned in_tail; /* states cut after it had begun */
+};
+
+/* What a state must have. */
+enum forgotten { FORGOTTEN_NO, FORGOTTEN_MAYBE, FORGOTTEN_YES };
+struct expect {
+	size_t committed; /* points */
+	enum forgotten forgotten; /* points[GOING] */
+	bool held; /* points[HELD] */
 };
 
 static void *grown(const struct replay *p, void *array, size_t n, size_t size)
@@ -504,6 +522,28 @@ static void one_cpu(const struct rel *t, cpu_set_t *before)
 		rel_fail(t, "sched_setaffinity: %s", strerror(errno));
 }
 
+static void record_command(struct replay *p, const char *const *args)
+{
+	struct rel_status s = rel_run(&p->t, args, NULL, p->marks_path);
+	char text[1024];
+
+	rel_whole(p->t.err, text, sizeof(text));
+	if (!s.exited || s.code)
+		rel_fail(&p->t, "the %s to record ended with %d: %s", args[0], s.code, text);
+}
+
+/* A point is forgotten, another one held; then prune.  In the trace from p->tail on. */
+static void record_retention(struct replay *p)
+{
+	const struct rel_promise *of = p->t.promises;
+
+	put_mark(p, "retention begins\n");
+	record_command(p, (const char *const[]){ "forget", "--grace", "0", of[GOING].text, NULL });
+	record_command(p,
+		       (const char *const[]){ "protect", of[HELD].text, "--reason", "kept", NULL });
+	record_command(p, (const char *const[]){ "prune", "--min-unused", "0", NULL });
+}
+
 static void record(struct replay *p, const char *self, const char *fault)
 {
 	struct rel *t = &p->t;
@@ -519,12 +559,13 @@ static void record(struct replay *p, const char *self, const char *fault)
 	for (unsigned i = 0; i < BACKUPS; i++) {
 		if (i) {
 			setenv("LIVEPOINT_FAULT_NUMBER", FEW_SEGMENTS, 1);
-			rel_change(t, 8);
+			rel_change(t, 60);
 		}
 		if (i == 2 && !fault)
 			record_killed(p);
 		record_backup(p, i == 1 ? "db1" : "web1", fault);
 	}
+	record_retention(p);
 	unsetenv("LD_PRELOAD");
 	unsetenv("LIVEPOINT_FAULT_NUMBER");
 	if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0)
@@ -583,6 +624,16 @@ static void last_mark(const struct replay *p, size_t count, char *out, size_t si
 		return;
 	}
 	str_copy(out, size, "the beginning");
+}
+
+static void find_tail(struct replay *p)
+{
+	while (p->tail < p->nrecords && !marks(p, p->tail, "retention begins\n"))
+		p->tail++;
+	if (!marks(p, p->nrecords, "store.rewrite.rename\n") ||
+	    marks(p, p->nrecords, "catalog.dropped.after\n") <=
+		    marks(p, p->nrecords, "store.rewrite.rename\n"))
+		rel_fail(&p->t, "the prune of the trace does not remove and rewrite packs");
 }
 
 /* The trace's end is the folder as it is: nothing was missed. */
@@ -659,31 +710,65 @@ static void promise_first(struct replay *p, size_t n)
 		rel_promise(t, p->points[i].id, p->points[i].text, p->points[i].sha);
 }
 
-/* What is listed is what was committed, and at most the point that was under way; all of it promised from then on.
- * made: a point that was made on this state, or NULL. */
-static void check_points(struct replay *p, struct repo *r, size_t committed,
+/* The points that must be there. */
+static void promise_expected(struct replay *p, const struct expect *x,
+			     const struct rel_promise *made)
+{
+	struct rel *t = &p->t;
+
+	promise_first(p, x->committed);
+	if (x->forgotten != FORGOTTEN_NO)
+		t->promises[GOING] = t->promises[--t->npromises];
+	if (made)
+		rel_promise(t, made->id, made->text, made->sha);
+}
+
+static void check_hold(struct replay *p, struct repo *r)
+{
+	struct err err = ERR_INIT;
+	struct state notes;
+
+	rel_ok(&p->t, repo_notes(r, &notes, &err));
+	if (!state_hold(&notes, p->points[HELD].id))
+		rel_fail(&p->t, "the hold is lost");
+	state_release(&notes);
+}
+
+/* What is listed is what was committed, and at most what was under way: a point, or the forget; all of it promised from
+ * then on.  made: a point that was made on this state, or NULL. */
+static void check_points(struct replay *p, struct repo *r, const struct expect *x,
 			 const struct rel_promise *made)
 {
 	struct rel *t = &p->t;
-	struct rel_promise more = { .text = "" };
+	struct rel_promise more[2];
+	unsigned n;
 
-	promise_first(p, committed);
-	if (made)
-		rel_promise(t, made->id, made->text, made->sha);
-	if (rel_check_list(t, r, 1, &more)) {
-		if (committed == p->npoints ||
-		    memcmp(more.id, p->points[committed].id, POINT_ID_LEN) != 0)
-			rel_fail(t, "a point is listed that nobody has made: %s", more.text);
-		promise_first(p, committed + 1);
-		if (made)
-			rel_promise(t, made->id, made->text, made->sha);
+	promise_expected(p, x, made);
+	n = rel_check_list(t, r, 2, more);
+	for (unsigned i = 0; i < n; i++) {
+		const struct rel_promise *of = NULL;
+
+		if (x->forgotten == FORGOTTEN_MAYBE &&
+		    memcmp(more[i].id, p->points[GOING].id, POINT_ID_LEN) == 0)
+			of = &p->points[GOING];
+		else if (x->committed < p->npoints &&
+			 memcmp(more[i].id, p->points[x->committed].id, POINT_ID_LEN) == 0)
+			of = &p->points[x->committed];
+		else
+			rel_fail(
+				t,
+				"a point is listed that nobody has made, or that was forgotten: %s",
+				more[i].text);
+		rel_promise(t, of->id, of->text, of->sha);
 	}
 	for (size_t i = 0; i < t->npromises; i++)
 		rel_check_point(t, r, &t->promises[i]);
+	if (x->held)
+		check_hold(p, r);
 }
 
 /* Opened for the first time, to look: false if there is no repository, which is allowed before init has ended. */
-static bool look_first(struct replay *p, size_t committed, bool inited)
+static bool look_first(struct replay *p, const struct expect *x, bool inited)
 {
 	struct rel *t = &p->t;
 	struct err err = ERR_INIT;
@@ -695,26 +780,56 @@ static bool look_first(struct replay *p, size_t committed, bool inited)
 	rel_ok(t, ret);
 	repo_close(r);
 	r = rel_open(t, rel_random(t, 3) ? REPO_WRITE : REPO_READ);
-	check_points(p, r, committed, NULL);
+	check_points(p, r, x, NULL);
 	repo_close(r);
 	return true;
+}
+
+static struct expect expectation(const struct replay *p, size_t cut)
+{
+	struct expect x = { .committed = marks(p, cut, "catalog.publish.after\n") };
+
+	if (marks(p, cut, "catalog.forget.after\n"))
+		x.forgotten = FORGOTTEN_YES;
+	else if (marks(p, cut, "catalog.forget.before\n"))
+		x.forgotten = FORGOTTEN_MAYBE;
+	/* the hold's state object is the first that is published */
+	x.held = marks(p, cut, "catalog.state.after\n") > 0;
+	return x;
+}
+
+static void prune_in_process(struct replay *p, struct repo *r)
+{
+	struct prune_spec spec = { .min_doomed = 0 };
+	struct prune_result result;
+	struct err err = ERR_INIT;
+
+	rel_ok(&p->t, repo_prune(r, &spec, &result, &err));
+	if (result.waiting || result.bytes_left || result.packs_damaged)
+		rel_fail(&p->t, "prune could not end its work");
 }
 
 static void check_state(struct replay *p, size_t cut)
 {
 	struct rel *t = &p->t;
-	size_t committed = marks(p, cut, "catalog.publish.after\n");
+	struct expect x = expectation(p, cut);
 	bool inited = marks(p, cut, "init done\n") > 0;
 	struct rel_promise made;
 	struct repo *r;
 
 	p->unseen += inited && p->state % 2;
-	if (!(inited && p->state % 2) && !look_first(p, committed, inited))
+	if (!(inited && p->state % 2) && !look_first(p, &x, inited))
 		return;
 	r = rel_open(t, REPO_WRITE);
 	backup_in_process(p, r);
 	made = t->promises[t->npromises - 1];
-	check_points(p, r, committed, &made);
+	check_points(p, r, &x, &made);
+	/* what a dead prune has left only a prune ends */
+	if (cut >= p->tail || p->state % 3 == 0) {
+		prune_in_process(p, r);
+		check_points(p, r, &x, &made);
+		rel_check_slots(t, r);
+	}
 	rel_check_leftovers(t, r);
 	rel_check_verify(t, r, p->state % 10 < 2);
 	repo_close(r);
@@ -725,7 +840,8 @@ static void one_state(struct replay *p, unsigned number)
 	struct rel *t = &p->t;
 	static const char *const names[] = { "nothing unsynced", "everything",
 					     "some of what was not synced" };
-	size_t cut = rel_random(t, p->nrecords + 1);
+	size_t cut = rel_random(t, 2) ? rel_random(t, p->nrecords + 1) :
+					p->tail + rel_random(t, p->nrecords - p->tail + 1);
 	enum luck luck = (int)rel_random(t, 8);
 	char mark[128];
 
@@ -739,6 +855,7 @@ static void one_state(struct replay *p, unsigned number)
 	rel_remove_tree(t->repo);
 	put_state(p, p->root, t->repo, luck);
 	check_state(p, cut);
+	p->in_tail += cut > p->tail;
 	t->passed++;
 }
 
@@ -753,15 +870,18 @@ int main(int argc, char **argv)
 	if ((argc != 5 && argc != 6) || !parse_u64(argv[3], &states) ||
 	    !parse_u64(argv[4], &seed)) {
 		fprintf(stderr,
-			"usage: powerloss-replay DIR plain|encrypted STATES SEED [FAULT]\n");
+			"usage: powerloss-replay DIR plain|encrypted STATES SEED [FAULT|plant:NAME]\n");
 		return 2;
 	}
 	rel_begin(&p.t, argv[1], strcmp(argv[2], "encrypted") == 0, seed, DISK, SHARE);
 	snprintf(p.trace_path, sizeof(p.trace_path), "%s/trace", argv[1]);
 	snprintf(p.marks_path, sizeof(p.marks_path), "%s/marks", argv[1]);
 	snprintf(p.states, sizeof(p.states), "%s/state", argv[1]);
-	record(&p, argv[0], argc == 6 ? argv[5] : NULL);
+	if (argc == 6 && str_starts(argv[5], "plant:"))
+		p.t.plant = argv[5] + 6;
+	record(&p, argv[0], argc == 6 && !p.t.plant ? argv[5] : NULL);
 	read_trace(&p);
+	find_tail(&p);
 	if (marks(&p, p.nrecords, "catalog.publish.after\n") != BACKUPS)
 		rel_fail(&p.t, "the trace has not the marks of %u publications", BACKUPS);
 	checkpoints = marks(&p, p.nrecords, "catalog.checkpoint.after\n");
@@ -775,9 +895,14 @@ int main(int argc, char **argv)
 	p.t.npromises = 0;
 	for (unsigned i = 0; i < states; i++)
 		one_state(&p, i);
-	printf("%s: %zu calls recorded, %u checkpoints and %u merges of index segments among them; %u states, %u of "
-	       "them first opened by a backup\n",
-	       argv[2], p.nrecords, checkpoints, merges, p.t.passed, p.unseen);
+	printf("%s: %zu calls recorded, %u checkpoints, %u merges of index segments, %u packs rewritten and %u "
+	       "removed by prune among them; %u states, %u of them first opened by a backup, %u cut in forget, "
+	       "protect and prune\n",
+	       argv[2], p.nrecords, checkpoints, merges,
+	       marks(&p, p.nrecords, "store.rewrite.rename\n"),
+	       marks(&p, p.nrecords, "catalog.dropped.after\n") -
+		       marks(&p, p.nrecords, "store.rewrite.rename\n"),
+	       p.t.passed, p.unseen, p.in_tail);
 	printf("%u passed, 0 failed\n", p.t.passed);
 	free(p.points);
 	rel_end(&p.t);

@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/proc.h"
+#include "repo/internal.h"
 
 #include "base/banned.h"
 
@@ -225,9 +226,10 @@ pid_t rel_spawn(struct rel *t, const char *const *args, const char *fault, const
 {
 	const char *bin = getenv("LIVEPOINT_BIN");
 	const char *argv[32] = { bin ? bin : "livepoint", "-q", "-r", t->repo };
-	const char *env[3] = { NULL };
+	const char *env[4] = { NULL };
 	cleanup_free char *fault_env = fault ? str_printf("LIVEPOINT_FAULT=%s", fault) : NULL;
 	cleanup_free char *log_env = log ? str_printf("LIVEPOINT_FAULT_LOG=%s", log) : NULL;
+	cleanup_free char *plant_env = t->plant ? str_printf("LIVEPOINT_PLANT=%s", t->plant) : NULL;
 	cleanup_fd int out_fd = out_file(t, out), err_fd = out_file(t, errfile);
 	cleanup_fd int pass = t->encrypted ? passphrase_fd(t) : -1;
 	struct proc_spec spec = { .argv = argv,
@@ -252,7 +254,9 @@ pid_t rel_spawn(struct rel *t, const char *const *args, const char *fault, const
 	if (fault)
 		env[k++] = fault_env;
 	if (log)
-		env[k] = log_env;
+		env[k++] = log_env;
+	if (plant_env)
+		env[k] = plant_env;
 	rel_ok(t, proc_start(&spec, &pid, &err));
 	return pid;
 }
@@ -404,6 +408,37 @@ void rel_check_leftovers(struct rel *t, struct repo *r)
 	rel_ok(t, n = repo_leftovers(r, show_leftover, NULL, &err));
 	if (n)
 		rel_fail(t, "%d leftovers", n);
+}
+
+void rel_check_slots(struct rel *t, struct repo *r)
+{
+	cleanup_free uint64_t *numbers = NULL;
+	struct err err = ERR_INIT;
+	struct pack_list rows = { 0 };
+	struct catalog *c;
+	size_t count = 0;
+
+	rel_ok(t, store_packs_list(r->store, &numbers, &count, &err));
+	rel_ok(t, repo_catalog_get(r, &c, &err));
+	rel_ok(t, catalog_packs(c, 0, &rows, &err));
+	repo_catalog_put(r, c);
+	if (rows.count != count)
+		rel_fail(t, "%zu packs are listed, %zu are there", rows.count, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct pack_row *row = &rows.rows[i];
+		struct store_pack *p;
+		unsigned entries, there = 0;
+
+		rel_ok(t, store_pack_get(r->store, row->number, &p, &err));
+		(void)store_pack_entries(p, &entries);
+		store_pack_put(p);
+		for (uint32_t k = 0; k < row->slots; k++)
+			there += k / 8 >= row->gone.nbytes || !(row->gone.bits[k / 8] >> k % 8 & 1);
+		if (entries != there)
+			rel_fail(t, "pack %" PRIu64 " has %u records, %u are in use", row->number,
+				 entries, there);
+	}
+	pack_list_release(&rows);
 }
 
 static void show_finding(void *opaque, const struct verify_finding *f)

@@ -43,6 +43,7 @@ struct rel {
 	unsigned passed;
 	uint64_t last_ns; /* that the last rel_run() took */
 	char what[512]; /* the case under way, for messages */
+	const char *plant; /* LIVEPOINT_PLANT of the programs that are run, or NULL */
 };
 
 /* dir: an existing empty folder, or one below it that is made.  size: of the disk, at most; about share/256 of its
@@ -98,6 +99,9 @@ unsigned rel_check_list(struct rel *t, struct repo *r, unsigned extra, struct re
 /* The point restores to these bytes. */
 void rel_check_point(struct rel *t, struct repo *r, const struct rel_promise *p);
 void rel_check_leftovers(struct rel *t, struct repo *r);
+/* After a prune that dropped all it could: each listed pack is there and no other, and its records are just those that the catalog
+ * says are in use. */
+void rel_check_slots(struct rel *t, struct repo *r);
 void rel_check_verify(struct rel *t, struct repo *r, bool data);
 /* All of it. */
 void rel_check_all(struct rel *t);
