@@ -11,10 +11,10 @@ hits=first some=some
 [ -z "${LIVEPOINT_SOAK:-}" ] || hits=all some=all
 fast_dir retention
 drive fault-loop "$fast/plain" plain prune $some "$seed"
-for scenario in forget protect fence-prune fence-backup; do
+for scenario in forget protect repair fence-prune fence-backup; do
 	drive fault-loop "$fast/plain" plain $scenario $hits "$seed"
 done
 for scenario in prune fence-prune; do
 	drive fault-loop "$fast/encrypted" encrypted $scenario $hits "$seed"
 done
-slow_done "fault points of prune, forget, protect and repair (seed $seed)" $passed $failed 650
+slow_done "fault points of prune, forget, protect and repair (seed $seed)" $passed $failed 850
