@@ -3,8 +3,10 @@
  * flip DIR plain|encrypted FLIPS SEED: damage in a small repository, one bit at a time; then files cut short, emptied and
  * lost.
  *
+ * The repository has three points; a fourth was forgotten and pruned, so that a pack is rewritten, and one is held, so that there
+ * is a state object.
  * Kinds, in turn: of data packs and map packs each the header, a record's header, its payload, the footer, the trailer;
- * an index segment; livepoint.conf; the key file; the catalog's file; a value in a row of the catalog, by SQL.
+ * the state object; any byte of a rewritten pack; an index segment; livepoint.conf; the key file; the catalog's file; a value in a row of the catalog, by SQL.
  * Expected each time:
  *
  *	read	every point is read in full: the right bytes, or an error; never other bytes, never zeroes.  An error about a
@@ -44,6 +46,8 @@ enum kind {
 	MAP_PAYLOAD,
 	MAP_FOOTER,
 	MAP_TRAILER,
+	STATE_PAYLOAD,
+	REWRITTEN,
 	SEGMENT,
 	CONF,
 	KEY,
@@ -54,8 +58,9 @@ enum kind {
 static const char *const kind_names[KINDS] = {
 	"data pack header",  "data record header", "data payload",	"data pack footer",
 	"data pack trailer", "map pack header",	   "map record header", "map payload",
-	"map pack footer",   "map pack trailer",   "index segment",	"livepoint.conf",
-	"key file",	     "catalog file",	   "catalog row",
+	"map pack footer",   "map pack trailer",   "state object",	"rewritten pack",
+	"index segment",     "livepoint.conf",	   "key file",		"catalog file",
+	"catalog row",
 };
 
 struct file {
@@ -65,6 +70,8 @@ struct file {
 	struct footer_entry *entries;
 	unsigned nentries;
 	uint64_t footer_offset;
+	const struct footer_entry *state; /* the newest state object's, if it is in this pack */
+	bool rewritten; /* has fewer records than slots */
 };
 
 struct flips {
@@ -106,6 +113,10 @@ static void read_pack(struct flips *f, struct file *x)
 	x->number = h.number;
 	x->nentries = tr.count;
 	x->footer_offset = tr.footer_offset;
+	x->rewritten = tr.slots > tr.count;
+	for (unsigned i = 0; i < tr.count; i++)
+		if (x->entries[i].type == OBJECT_STATE)
+			x->state = &x->entries[i];
 	buf_release(&all);
 }
 
@@ -153,7 +164,8 @@ static struct file *pick(struct flips *f, enum kind kind)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->nfiles; i++)
-		if (f->files[i].kind == kind)
+		if (f->files[i].kind == kind || (kind == REWRITTEN && f->files[i].rewritten) ||
+		    (kind == STATE_PAYLOAD && f->files[i].state))
 			of[n++] = &f->files[i];
 	return n ? of[rel_random(&f->t, n)] : NULL;
 }
@@ -184,6 +196,10 @@ static uint64_t pick_offset(struct flips *f, const struct file *x, enum kind kin
 		return e->offset + rel_random(t, RECORD_HEADER_LEN);
 	case DATA_PAYLOAD:
 	case MAP_PAYLOAD:
+		*locator = locator_make(x->number, e->slot);
+		return e->offset + RECORD_HEADER_LEN + rel_random(t, e->stored_len);
+	case STATE_PAYLOAD:
+		e = x->state;
 		*locator = locator_make(x->number, e->slot);
 		return e->offset + RECORD_HEADER_LEN + rel_random(t, e->stored_len);
 	case DATA_FOOTER:
@@ -428,7 +444,7 @@ static void look(struct flips *f, enum kind kind, uint64_t locator, bool with_ba
 	struct rel *t = &f->t;
 	struct err err = ERR_INIT;
 	struct repo *r;
-	bool in_pack = kind <= MAP_TRAILER, bad = false;
+	bool in_pack = kind < SEGMENT, bad = false;
 	unsigned right = 0;
 
 	f->log[0] = 0;
@@ -445,6 +461,8 @@ static void look(struct flips *f, enum kind kind, uint64_t locator, bool with_ba
 	f->errors[kind] += right < POINTS;
 	if (kind == SEGMENT && right < POINTS)
 		rel_fail(t, "a point cannot be read without the index");
+	if (kind == STATE_PAYLOAD && right < POINTS)
+		rel_fail(t, "a point cannot be read without the state object");
 	if (in_pack || rel_random(t, 4) == 0)
 		bad = verify(f, r, locator);
 	f->found[kind] += bad;
@@ -527,6 +545,25 @@ static void whole_files(struct flips *f)
 	}
 }
 
+static void must_run(struct rel *t, const char *const *args)
+{
+	struct rel_status s = rel_run(t, args, NULL, NULL);
+
+	if (!s.exited || s.code)
+		rel_fail(t, "%s ended with %d", args[0], s.code);
+}
+
+/* Of what the second point has stored the third uses a part. */
+static void retention(struct rel *t)
+{
+	const struct rel_promise *p = t->promises;
+
+	must_run(t, (const char *const[]){ "forget", "--grace", "0", p[1].text, NULL });
+	must_run(t, (const char *const[]){ "protect", p[0].text, "--reason", "kept", NULL });
+	must_run(t, (const char *const[]){ "prune", "--min-unused", "0", NULL });
+	memmove(&t->promises[1], &t->promises[2], (--t->npromises - 1) * sizeof(*p));
+}
+
 static void prepare(struct flips *f)
 {
 	struct rel *t = &f->t;
@@ -534,12 +571,15 @@ static void prepare(struct flips *f)
 	struct folder in = { f, t->repo };
 
 	rel_init(t);
-	for (unsigned i = 0; i < POINTS; i++) {
-		rel_change(t, i ? 4 : 0);
+	for (unsigned i = 0; i <= POINTS; i++) {
+		rel_change(t, i ? 16 : 0);
 		rel_backup(t, "web1");
 	}
+	retention(t);
 	rel_copy_tree(t->repo, f->template);
 	rel_ok(t, dir_each(t->repo, add_entry, &in, &err));
+	if (!pick(f, REWRITTEN) || !pick(f, STATE_PAYLOAD))
+		rel_fail(t, "no pack was rewritten, or there is no state object");
 	rel_change(t, 6); /* for backups of damaged repositories */
 	log_set_sink(log_line, f, LOG_LEVEL_ERROR);
 }
