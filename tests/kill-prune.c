@@ -186,7 +186,7 @@ static void look(struct loop *l, struct repo *r)
 static void choose(struct loop *l, unsigned most)
 {
 	struct rel *t = &l->t;
-	size_t from = rel_random(t, t->npromises);
+	size_t from = t->npromises ? rel_random(t, t->npromises) : 0;
 
 	l->nchosen = 0;
 	for (size_t i = 0; i < t->npromises && l->nchosen < most; i++) {
