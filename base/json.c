@@ -200,8 +200,8 @@ int jval_print(const struct jval *v, bool pretty, struct buf *out, struct err *e
 	if (!lost && json_dump_callback(v ? json_of(v) : json_null(), print_piece, out, flags) == 0)
 		return 0;
 	out->len = before;
-	json_lost =
-		false; /* what the printing itself could not get, too: the next document is another one */
+	/* What the printing itself could not get, too: the next document is another one. */
+	json_lost = false;
 	return err_nomem(err, "printing JSON");
 }
 
