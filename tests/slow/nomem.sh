@@ -15,4 +15,4 @@ for name in repo-nomem repo-nomem-gc; do
 	fi
 	passed=$((passed + $(sed -nE 's/^.*: ([0-9]+) allocations failed.*/\1/p' out | awk '{ n += $1 } END { print n + 0 }')))
 done
-slow_done "allocations that fail" $passed $failed 3500
+slow_done "allocations that fail" $passed $failed 4300
