@@ -157,7 +157,10 @@ static int find_file(const char *path, char real[PATH_MAX], struct err *err)
 	if (!realpath(path, real) || stat(real, &st) != 0) {
 		eno = errno;
 		if (eno == ENOENT || eno == ENOTDIR)
-			return err_set(err, ERR_NO_REPO, "catalog '%s' is not there", path);
+			return err_set(
+				err, ERR_NO_REPO,
+				"catalog '%s' is not there; 'livepoint repair' builds it again from the packs",
+				path);
 		return err_set_errno(err, ERR_IO, eno, "catalog '%s'", path);
 	}
 	if (!S_ISREG(st.st_mode))

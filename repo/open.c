@@ -71,7 +71,7 @@ bool repo_goes_unpinned(struct repo *r, int code, struct err *err)
 	return true;
 }
 
-/* Can a lease be taken here?  (bare: once there is a catalog) */
+/* Can a lease be taken here?  (bare: once there is a catalog)  That a catalog is missing, opening it says. */
 static int may_write(const struct repo *r, bool bare, bool *may, struct err *err)
 {
 	cleanup_free char *catalog = str_printf("%s/catalog.sqlite", r->path);
@@ -79,8 +79,9 @@ static int may_write(const struct repo *r, bool bare, bool *may, struct err *err
 
 	if (!catalog || !locks)
 		return err_nomem(err, "path of the catalog");
-	*may = (bare || access(catalog, W_OK) == 0) && access(locks, W_OK) == 0 &&
-	       access(r->path, W_OK) == 0 && !path_is_readonly_fs(r->path);
+	*may = (bare || access(catalog, W_OK) == 0 || errno == ENOENT) &&
+	       access(locks, W_OK) == 0 && access(r->path, W_OK) == 0 &&
+	       !path_is_readonly_fs(r->path);
 	return 0;
 }
 
