@@ -187,6 +187,8 @@ int cmd_repair(struct cli *cli, struct err *err)
 	progress_end(&view.progress);
 	if (r < 0 && r != ERR_DAMAGED)
 		return r;
+	if (spec.accept && !spec.dry_run && res.done)
+		cli_repo_seen_accept(path);
 	s = summary(cli, &spec, &res, &more);
 	if (r >= 0 && s < 0) {
 		*err = more;

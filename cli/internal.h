@@ -125,6 +125,8 @@ int cli_repo_open(const struct cli *cli, enum repo_mode mode, enum key_use key, 
 /* seen.c: remembers the repository's generation in LIVEPOINT_CACHE_DIR, and warns if it has fallen: an older copy was put
  * back.  Done by cli_repo_open(); by commands that publish, again when they are done.  Best effort, never an error. */
 void cli_repo_seen(const struct cli *cli, struct repo *repo);
+/* A person has accepted a catalog that was built again: what it says counts as seen from now on. */
+void cli_repo_seen_accept(const char *repository);
 const char *cli_suite_name(unsigned suite); /* "none", "aes-256-gcm" */
 
 /* --- commands: each returns 0 or a code --- */

@@ -8,7 +8,8 @@
  * Invariants:
  *  1. The file is read before the repository is asked: what somebody else publishes meanwhile is no fall.
  *  2. The number in the file never falls: the warning comes again until the repository has overtaken it, or a person
- *     removes the file, which the warning names.
+ *     removes the file, which the warning names, or accepts a catalog that was built again (which knows only what
+ *     the packs say, and so may be behind).
  *  3. Nothing here fails a command.
  */
 #include "cli/internal.h"
@@ -71,12 +72,18 @@ static uint64_t seen_read(const char *path)
 	return parse_u64(buf_str(&text), &v) ? v : 0;
 }
 
+static void seen_write(const char *path, uint64_t generation)
+{
+	char text[SEEN_MAX];
+	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)generation);
+
+	(void)file_write_all(path, text, (size_t)n, 0600, true, NULL, NULL);
+}
+
 void cli_repo_seen(const struct cli *cli, struct repo *repo)
 {
 	cleanup_free char *path = seen_path(repo);
-	char text[SEEN_MAX];
 	uint64_t seen, now;
-	int n;
 
 	if (!path)
 		return;
@@ -87,11 +94,24 @@ void cli_repo_seen(const struct cli *cli, struct repo *repo)
 		out_warning(cli,
 			    "repository '%s' is at generation %llu, but was seen at %llu: an older "
 			    "copy was put back, and newer restore points are lost (if that is "
-			    "meant, remove '%s')",
+			    "meant, remove '%s'), or the catalog was built again (then 'livepoint "
+			    "repair --accept' ends this)",
 			    repo_path(repo), (unsigned long long)now, (unsigned long long)seen,
 			    path);
 		return;
 	}
-	n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)now);
-	(void)file_write_all(path, text, (size_t)n, 0600, true, NULL, NULL);
+	seen_write(path, now);
+}
+
+void cli_repo_seen_accept(const char *repository)
+{
+	cleanup_ptr(repo) repo = NULL;
+	cleanup_free char *path = NULL;
+	uint64_t now;
+
+	if (repo_open(repository, REPO_READ, &repo, NULL) < 0)
+		return;
+	path = seen_path(repo);
+	if (path && repo_generation(repo, &now, NULL) == 0)
+		seen_write(path, now);
 }
