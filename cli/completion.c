@@ -52,6 +52,8 @@ static void bash_words(const struct opt_def *opts, size_t n)
 /* What the arguments of a command are completed with. */
 static const char *bash_args(const struct command_def *c)
 {
+	if (strcmp(c->name, "unforget") == 0)
+		return "forgotten";
 	if (str_starts(c->args, "POINT") || str_starts(c->args, "[POINT]"))
 		return "points";
 	if (str_starts(c->args, "NAME") || str_starts(c->args, "FILE"))
@@ -125,6 +127,9 @@ void options_bash(void)
 	       "\t\tpoints)\n"
 	       "\t\t\tCOMPREPLY=($(compgen -W \"$(livepoint \"${repo[@]}\" -q list 2>/dev/null |\n"
 	       "\t\t\t\tawk 'NR > 1 { print $1 }')\" -- \"$cur\") $(compgen -f -- \"$cur\")) ;;\n"
+	       "\t\tforgotten)\n"
+	       "\t\t\tCOMPREPLY=($(compgen -W \"$(livepoint \"${repo[@]}\" -q list --forgotten 2>/dev/null |\n"
+	       "\t\t\t\tawk 'NR > 1 { print $1 }')\" -- \"$cur\")) ;;\n"
 	       "\t\tfiles) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
 	       "\t\tshells) COMPREPLY=($(compgen -W bash -- \"$cur\")) ;;\n"
 	       "\t\tesac\n"

@@ -217,6 +217,45 @@ static int resolve(struct repo *r, struct catalog *c, char *typed, struct repo_s
 	return ret == ERR_NOT_FOUND ? no_such_name(r, c, name, err) : ret;
 }
 
+/* --- points that were forgotten --- */
+
+static bool is_forgotten_as(const struct point_row *row, const char *typed)
+{
+	const char *at = strchr(typed, '@');
+	char point[POINT_TEXT_MAX], hex[2 * POINT_ID_LEN + 1];
+	size_t n = at ? (size_t)(at - typed) : strlen(typed);
+
+	if (row->state != POINT_FORGOTTEN)
+		return false;
+	repo_point_text(row->m, point);
+	if (at && strcmp(at, "@latest") != 0)
+		return at[1] && str_starts(point, typed);
+	hex_encode(hex, row->id, POINT_ID_LEN);
+	return (strlen(row->m->name) == n && !strncmp(row->m->name, typed, n)) ||
+	       (!at && is_hex(typed) && !strncasecmp(hex, typed, n));
+}
+
+/* Nothing that is there fits: the newest forgotten point that does is what was meant.  Leaves the error when in doubt. */
+static void say_forgotten(struct catalog *c, const char *typed, struct err *err)
+{
+	struct point_filter f = { .forgotten = true, .newest_first = true };
+	struct point_list l = { 0 };
+	char text[POINT_TEXT_MAX];
+
+	if (catalog_points(c, &f, &l, NULL) < 0)
+		return;
+	for (size_t i = 0; i < l.count; i++) {
+		if (!is_forgotten_as(&l.rows[i], typed))
+			continue;
+		repo_point_text(l.rows[i].m, text);
+		err_set(err, ERR_NOT_FOUND,
+			"'%s' is forgotten; 'livepoint unforget %s' takes it back", text, text);
+		err_object(err, "%s", typed);
+		break;
+	}
+	point_list_release(&l);
+}
+
 static int check_disk(struct repo_spec *s, const char *text, const char *disk, struct err *err)
 {
 	const struct manifest *m = s->row.m;
@@ -247,9 +286,10 @@ static int check_text(const char *text, struct err *err)
 			       "name of a restore point with %zu bytes, at most %u", n, SPEC_MAX);
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f)
-			return err_set(err, ERR_NOT_FOUND,
-				       "name of a restore point with byte 0x%02x",
-				       (unsigned char)text[i]);
+			return err_set(
+				err, ERR_NOT_FOUND,
+				"'%.*s' followed by byte 0x%02x is no name of a restore point",
+				(int)MIN(i, NAME_MAX_LEN), text, (unsigned char)text[i]);
 	return 0;
 }
 
@@ -281,6 +321,8 @@ int repo_resolve(struct repo *r, const char *text, struct repo_spec *out, struct
 	if (ret < 0)
 		return ret;
 	ret = resolve(r, c, typed, &spec, err);
+	if (ret == ERR_NOT_FOUND)
+		say_forgotten(c, typed, err);
 	repo_catalog_put(r, c);
 	if (ret == 0 && slash)
 		ret = check_disk(&spec, text, slash, err);
