@@ -98,20 +98,42 @@ static int summary(const struct cli *cli, const struct repair_spec *spec,
 	return out_json_line(o, err);
 }
 
+/* The passphrase of this repository, got when it is first needed: environment and descriptor give it only once. */
+struct own_passphrase {
+	struct passphrase p;
+	bool got;
+};
+
+static void own_wipe(struct own_passphrase *own)
+{
+	passphrase_wipe(&own->p);
+}
+
+static int own_get(const struct cli *cli, struct own_passphrase *own, struct err *err)
+{
+	int r = own->got ? 0 : passphrase_get(cli, PASSPHRASE_ASK, &own->p, err);
+
+	own->got |= r >= 0;
+	return r;
+}
+
 /* The passphrase of the other repository: its own file, else the one of this repository (a copy has the same). */
-static int unlock_other(const struct cli *cli, struct repo *repo, struct err *err)
+static int unlock_other(const struct cli *cli, struct repo *repo, struct own_passphrase *own,
+			struct err *err)
 {
 	cleanup_passphrase struct passphrase p = { .len = 0 };
 	const char *file = opt_text(&cli->opt, O_FROM_PASSPHRASE_FILE);
+	const struct passphrase *use = file ? &p : &own->p;
 	int r;
 
 	if (!repo_is_locked(repo))
 		return 0;
-	r = file ? passphrase_file(file, &p, err) : passphrase_get(cli, PASSPHRASE_ASK, &p, err);
-	return r < 0 ? r : repo_unlock(repo, p.text, p.len, false, err);
+	r = file ? passphrase_file(file, &p, err) : own_get(cli, own, err);
+	return r < 0 ? r : repo_unlock(repo, use->text, use->len, false, err);
 }
 
-static int open_other(const struct cli *cli, struct repo **out, struct err *err)
+static int open_other(const struct cli *cli, struct own_passphrase *own, struct repo **out,
+		      struct err *err)
 {
 	const char *path = opt_text(&cli->opt, O_FROM);
 	cleanup_ptr(repo) repo = NULL;
@@ -121,7 +143,7 @@ static int open_other(const struct cli *cli, struct repo **out, struct err *err)
 		return 0;
 	r = repo_open(path, REPO_READ, &repo, err);
 	if (r == 0)
-		r = unlock_other(cli, repo, err);
+		r = unlock_other(cli, repo, own, err);
 	if (r < 0)
 		return err_prefix(err, "--from");
 	*out = steal_ptr(repo);
@@ -140,23 +162,23 @@ static int check_options(const struct options *o, struct err *err)
 
 /* First without a passphrase: a plain repository needs none, and whether it is one only the repository says. */
 static int run(struct cli *cli, const char *path, const struct repair_spec *spec,
-	       struct repair_result *res, struct err *err)
+	       struct own_passphrase *own, struct repair_result *res, struct err *err)
 {
-	cleanup_passphrase struct passphrase p = { .len = 0 };
-	struct repair_key key = { .passphrase = p.text };
+	struct repair_key key = { .passphrase = own->p.text };
 	int r = repo_repair(path, NULL, spec, res, err);
 
 	if (r != ERR_KEY)
 		return r;
 	err_clear(err);
-	r = passphrase_get(cli, PASSPHRASE_ASK, &p, err);
-	key.n = p.len;
+	r = own_get(cli, own, err);
+	key.n = own->p.len;
 	return r < 0 ? r : repo_repair(path, &key, spec, res, err);
 }
 
 int cmd_repair(struct cli *cli, struct err *err)
 {
 	const struct options *o = &cli->opt;
+	__attribute__((cleanup(own_wipe))) struct own_passphrase own = { .got = false };
 	cleanup_ptr(repo) other = NULL;
 	struct repair_view view = { .cli = cli, .dry_run = opt_given(o, O_DRY_RUN) };
 	struct repair_result res = { 0 };
@@ -178,12 +200,12 @@ int cmd_repair(struct cli *cli, struct err *err)
 	if (r == 0)
 		r = cli_repo_path(cli, &path, err);
 	if (r == 0)
-		r = open_other(cli, &other, err);
+		r = open_other(cli, &own, &other, err);
 	if (r < 0)
 		return r;
 	spec.from = other;
 	progress_begin(&view.progress, cli);
-	r = run(cli, path, &spec, &res, err);
+	r = run(cli, path, &spec, &own, &res, err);
 	progress_end(&view.progress);
 	if (r < 0 && r != ERR_DAMAGED)
 		return r;
