@@ -130,7 +130,7 @@ static int plan_text(const struct cli *cli, const struct forget_plan *p, bool dr
 {
 	static const char *const heads[] = { "POINT", "LOCAL TIME", "ACTION", "WHY" };
 	cleanup_ptr(table) t = NULL;
-	char when[TIME_TEXT_MAX];
+	char when[TIME_TEXT_MAX], stay[32] = "";
 	size_t i;
 	int r = table_new(heads, ARRAY_SIZE(heads), &t, err);
 
@@ -150,9 +150,10 @@ static int plan_text(const struct cli *cli, const struct forget_plan *p, bool dr
 	if (r < 0)
 		return r;
 	out_local_time(when, time_now() + (int64_t)MIN(grace, GRACE_MAX));
-	out_note(cli, "%zu %s, %zu %s%s%s", p->count - p->going,
-		 p->count - p->going == 1 ? "stays" : "stay", p->going,
-		 dry_run ? "would be forgotten" : "forgotten",
+	if (p->count > p->going)
+		snprintf(stay, sizeof(stay), "%zu %s, ", p->count - p->going,
+			 p->count - p->going == 1 ? "stays" : "stay");
+	out_note(cli, "%s%zu %s%s%s", stay, p->going, dry_run ? "would be forgotten" : "forgotten",
 		 p->going && grace ? "; they can come back until " : "",
 		 p->going && grace ? when : "");
 	return 0;

@@ -98,6 +98,8 @@ int cmd_stats(struct cli *cli, struct err *err)
 	struct repo_stats s = { 0 };
 	int r;
 
+	if (cli->json && opt_given(&cli->opt, O_PROMETHEUS))
+		return err_set(err, ERR_USAGE, "--json and --prometheus exclude each other");
 	r = cli_repo_open(cli, REPO_READ, KEY_IF_GIVEN, true, &repo, err);
 	if (r >= 0)
 		r = repo_stats(repo, &s, err);

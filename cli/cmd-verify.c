@@ -210,6 +210,8 @@ int cmd_verify(struct cli *cli, struct err *err)
 			   opt_given(&cli->opt, O_SINCE_VERIFIED)))
 		return err_set(err, ERR_USAGE,
 			       "--sample, --since-verified and --io-limit go with --data");
+	if (opt_given(&cli->opt, O_SAMPLE) && spec.sample <= 0)
+		return err_set(err, ERR_USAGE, "--sample: the share must be above 0");
 	r = open_for_verify(cli, &repo, err);
 	if (r < 0)
 		return r;

@@ -245,7 +245,7 @@ struct jval *json_hold(const char *reason, int64_t until)
 {
 	struct jval *v = jval_object();
 
-	jval_set(v, "reason", jval_str(reason));
+	jval_set(v, "reason", reason[0] ? jval_str(reason) : jval_null());
 	jval_set(v, "until", until ? json_time(until) : jval_null());
 	return v;
 }

@@ -22,8 +22,6 @@ static int refuse_entry(void *opaque, const char *name, struct err *err)
 {
 	const char *path = opaque;
 
-	if (!strcmp(name, "livepoint.conf"))
-		return err_set(err, ERR_EXISTS, "'%s' is a repository already", path);
 	return err_set(err, ERR_EXISTS,
 		       "'%s' is not empty (it has '%s'); give a missing or empty folder", path,
 		       name);
@@ -32,6 +30,7 @@ static int refuse_entry(void *opaque, const char *name, struct err *err)
 /* 1 if the folder was made here, 0 if it was there and empty. */
 static int make_folder(const char *path, struct err *err)
 {
+	cleanup_free char *conf = NULL;
 	int made = dir_make(path, 0700, "repo.init.folder", err);
 	int r;
 
@@ -39,6 +38,11 @@ static int make_folder(const char *path, struct err *err)
 		return made;
 	if (made)
 		return 1;
+	conf = str_printf("%s/livepoint.conf", path);
+	if (!conf)
+		return err_nomem(err, "path of the header");
+	if (access(conf, F_OK) == 0)
+		return err_set(err, ERR_EXISTS, "'%s' is a repository already", path);
 	r = dir_each(path, refuse_entry, (void *)path, err);
 	if (r < 0)
 		return r;

@@ -94,6 +94,11 @@ lp --json stats >stats.json
 holds stats.json '.points == 3 and .names == 2 and .dedup_ratio > 1 and .compression_ratio > 0 and
 	.disk_bytes == 8388608 and .referenced_bytes == 8388608 and .chunks == 49 and .suite == "none"'
 
+lp stats --prometheus >stats.prom
+grep -qx 'livepoint_points 3' stats.prom && grep -q '^livepoint_last_good_age_seconds{name="copy"} [0-9]*$' stats.prom ||
+	fail "stats --prometheus: $(cat stats.prom)"
+expect_exit 2 lp --json stats --prometheus 2>/dev/null
+
 lp --json exports >exports.json
 holds exports.json 'type == "array"'
 lp --json benchmark --seconds 0 --path "$tmp" >benchmark.json

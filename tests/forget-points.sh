@@ -80,7 +80,7 @@ expect_exit 1 lp forget "$one" "$two" --dry-run 2>/dev/null
 expect_exit 1 lp forget "$one" "$two" 2>/dev/null
 [ "$(lp --json forget "$two" 2>&1 >/dev/null | jq -r .code)" = held ] || fail "the error's code"
 [ "$(count)" = 2 ] || fail "a held point, or what was named with it, was forgotten"
-[ "$(lp --json protect "$two" | jq -c .hold)" = '{"reason":"","until":null}' ] || fail "a second hold replaces the first"
+[ "$(lp --json protect "$two" | jq -c .hold)" = '{"reason":null,"until":null}' ] || fail "a second hold replaces the first"
 [ "$(lp --json unprotect "$two" | jq -c .hold)" = null ] || fail "unprotect"
 expect_exit 13 lp unprotect "$two" 2>error
 grep -q "is not held" error || fail "unprotect of what is not held: $(cat error)"
