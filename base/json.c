@@ -192,7 +192,8 @@ static int print_piece(const char *piece, size_t n, void *opaque)
 
 int jval_print(const struct jval *v, bool pretty, struct buf *out, struct err *err)
 {
-	size_t flags = JSON_ENCODE_ANY | (pretty ? JSON_INDENT(2) : JSON_COMPACT);
+	size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(15) |
+		       (pretty ? JSON_INDENT(2) : JSON_COMPACT);
 	size_t before = out->len;
 	bool lost = json_lost;
 

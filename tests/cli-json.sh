@@ -90,6 +90,8 @@ tail -n 1 restore.json >summary.json
 holds summary.json '.type == "summary" and .size == 2097152 and .damaged == 0 and .written > 0'
 cmp a2.raw out.raw
 
+! grep -Eq '"seconds":[0-9.]*[0-9]{13}' summary.json || fail "digits that a clock does not have: $(cat summary.json)"
+
 lp --json stats >stats.json
 holds stats.json '.points == 3 and .names == 2 and .dedup_ratio > 1 and .compression_ratio > 0 and
 	.disk_bytes == 8388608 and .referenced_bytes == 8388608 and .chunks == 49 and .suite == "none"'

@@ -55,7 +55,12 @@ static void test_print(void **state)
 	assert_string_equal(buf_str(&out) + 2, document_line);
 	buf_reset(&out);
 	assert_int_equal(jval_print(big, false, &out, &err), 0);
-	assert_string_equal(buf_str(&out), "1.8446744073709552e19");
+	assert_string_equal(buf_str(&out), "1.84467440737096e19");
+	jval_free(steal_ptr(big));
+	big = jval_real(0.018207934);
+	buf_reset(&out);
+	assert_int_equal(jval_print(big, false, &out, &err), 0);
+	assert_string_equal(buf_str(&out), "0.018207934");
 	jval_free(steal_ptr(o));
 	o = jval_object();
 	jval_set(o, "a", jval_int(1));
