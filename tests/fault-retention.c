@@ -95,7 +95,7 @@ static void forget_args(struct faults *f, const char **args)
 	args[n++] = "--grace";
 	args[n++] = "0";
 	for (size_t i = 0; i < f->going; i++)
-		args[n++] = f->t.promises[i].text;
+		args[n++] = f->kept ? f->kept[i].text : f->t.promises[i].text;
 	args[n] = NULL;
 }
 
@@ -234,7 +234,7 @@ void scenario_protect(struct faults *f)
 	const char *args[] = { "protect", NULL, "--reason", "kept", NULL };
 
 	prepare_retention(f, true);
-	args[1] = f->t.promises[0].text;
+	args[1] = f->kept[0].text; /* the promises are made anew with the template */
 	log_command(f, args, one_protect);
 	fault_each_hit(f);
 }
