@@ -28,6 +28,14 @@ look() {
 		"$(cut -d' ' -f5 "$tmp/g/expected.txt" | sort)" ] || { cat list.json; fail "$golden: list differs"; }
 	[ "$(jq -r '[.[].kind] | join(" ")' list.json)" = "full incremental full" ] || fail "$golden: kinds"
 	[ "$(jq -r '.[0].labels.made, .[1].consistency' list.json | xargs)" = "golden filesystem" ] || fail "$golden: labels"
+	case $golden in
+	*-schema-*)
+		[ "$(jq -r '[.[].hold.reason] | @csv' list.json)" = '"golden is held",,' ] || fail "$golden: holds"
+		[ "$(lp -r "$repo" --json list --forgotten | jq -r '[.[] | select(.forgotten).time] | join(" ")')" = \
+			2026-01-06T03:04:05Z ] || fail "$golden: forgotten points"
+		lp -q -r "$repo" log --verify || fail "$golden: the audit log"
+		;;
+	esac
 	lp -q -r "$repo" verify --data >verify.txt 2>&1 || { cat verify.txt; fail "$golden: verify --data"; }
 	read_all "$repo"
 	while IFS= read -r text; do

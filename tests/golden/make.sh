@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# make.sh [DIR]: makes the golden repositories of the format that is built, format-N-plain.tar.xz and
-# format-N-encrypted.tar.xz, in DIR (default: this folder).  Run by hand, once per released format version; the files
-# stay for ever and tests/golden.sh reads them.
+# make.sh [DIR]: makes the golden repositories of the format and the catalog's schema that are built,
+# format-N-schema-S-plain.tar.xz and format-N-schema-S-encrypted.tar.xz, in DIR (default: this folder).  Run by hand, once
+# per released version of either; the files stay for ever and tests/golden.sh reads them.  (Those without a schema in
+# their name have schema 1, and nothing that came with schema 2: no holds, no prune, one key.)
 #
 #	bash tests/golden/make.sh            # with the program of build/; LIVEPOINT_BIN names another
 #
@@ -34,8 +35,26 @@ expect() { # POINT DISK FILE
 	printf '%s  %s  %s/%s\n' "$(sha "$3")" "$(stat -c %s "$3")" "$1" "$2" >>expected.txt
 }
 
+# What came with schema 2: a new epoch of the key, a point that was forgotten and pruned out of packs that it shared, a
+# held one, one that is forgotten and can come back.
+later() {
+	local r=$1/repo p
+	if [ "$1" = encrypted ]; then
+		lp -q -r "$r" key rotate
+		lp -q -r "$r" key add --label second --new-passphrase-file <(printf '%s, second' "$passphrase")
+	fi
+	head -c 200000 text >>data.raw
+	p=$(lp -q -r "$r" backup --time 2026-01-05T03:04:05Z web1 vda=vda.raw data=data.raw)
+	lp -q -r "$r" forget "$p" >/dev/null
+	lp -q -r "$r" prune --min-unused 0
+	truncate -s 65536 data.raw
+	p=$(lp -q -r "$r" backup --time 2026-01-06T03:04:05Z web1 data=data.raw)
+	lp -q -r "$r" forget --grace 100y "$p" >/dev/null
+	lp -q -r "$r" protect --reason 'golden is held' web1@2026-01-02
+}
+
 make() {
-	local kind=$1 p f
+	local kind=$1 p f schema name
 	shift
 	rm -rf "$kind" expected.txt
 	mkdir -p "$kind/dumps"
@@ -54,6 +73,7 @@ make() {
 	expect "$p" data data.raw
 	p=$(lp -q -r "$kind/repo" backup --time 2026-01-04T03:04:05Z --compression none db.2 data=data.raw)
 	expect "$p" data data.raw
+	later "$kind"
 	mv expected.txt "$kind/"
 	(cd "$kind/repo" && find . -type f -printf '%P\n' | sort) | while IFS= read -r f; do
 		case $f in
@@ -65,14 +85,16 @@ make() {
 		*) fail "$f: what is that?" ;;
 		esac
 	done
+	schema=$(sqlite3 "$kind/repo/catalog.sqlite" 'PRAGMA user_version')
+	name=format-$format-schema-$schema-$kind
 	cat >"$kind/README" <<-END
-		Golden repository of Livepoint, format $format, $kind.
+		Golden repository of Livepoint, format $format, catalog schema $schema, $kind.
 		Made by tests/golden/make.sh with $(lp version | head -n 1).
 		Passphrase: $([ "$kind" = plain ] && echo none || echo "$passphrase")
 	END
 	tar -C "$kind" --sort=name --owner=0 --group=0 --numeric-owner --mtime=2026-01-05T00:00:00Z -c . |
-		xz -9e >"$out/format-$format-$kind.tar.xz"
-	echo "format-$format-$kind.tar.xz: $(stat -c %s "$out/format-$format-$kind.tar.xz") bytes"
+		xz -9e >"$out/$name.tar.xz"
+	echo "$name.tar.xz: $(stat -c %s "$out/$name.tar.xz") bytes"
 }
 
 make plain
