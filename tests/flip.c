@@ -12,7 +12,7 @@
  *	read	every point is read in full: the right bytes, or an error; never other bytes, never zeroes.  An error about a
  *		chunk names pack, slot, offset and id.
  *	verify	of all data finds what is wrong in a pack; for a chunk's payload the finding has the locator, a point, its disk
- *		and a range that holds the chunk.
+ *		and a range that holds the chunk.  (Bits of plain zstd frames that change nothing are let through, few.)
  *	backup	with a damaged or lost segment it works as ever; with other damage (every 8th) it may fail, but what it
  *		publishes reads right or not at all.
  */
@@ -80,7 +80,7 @@ struct flips {
 	struct file files[FILES_MAX];
 	unsigned nfiles;
 	char log[1024]; /* last error line */
-	unsigned errors[KINDS], good[KINDS], found[KINDS], done[KINDS]; /* counts */
+	unsigned errors[KINDS], good[KINDS], found[KINDS], done[KINDS], ignored[KINDS]; /* counts */
 	/* of the verify under way */
 	uint64_t locator; /* that must be named; LOCATOR_NONE: none */
 	bool named, placed;
@@ -438,6 +438,15 @@ static void backup(struct flips *f, struct repo *r, bool must)
 		rel_fail(t, "the new point cannot be read");
 }
 
+/* Some bits of a zstd frame are read by nobody (reserved ones, padding of bit streams: 25 of the 6320 of one that was tried).
+ * With the tag of an encrypted record they are noticed; in a plain one the same plaintext comes out, with its right id, and
+ * nothing is wrong with it. */
+static bool may_be_ignored(const struct flips *f, enum kind kind)
+{
+	return !f->t.encrypted && (kind == DATA_PAYLOAD || kind == MAP_PAYLOAD ||
+				   kind == STATE_PAYLOAD || kind == REWRITTEN);
+}
+
 /* All expectations of one damage. */
 static void look(struct flips *f, enum kind kind, uint64_t locator, bool with_backup)
 {
@@ -466,8 +475,12 @@ static void look(struct flips *f, enum kind kind, uint64_t locator, bool with_ba
 	if (in_pack || rel_random(t, 4) == 0)
 		bad = verify(f, r, locator);
 	f->found[kind] += bad;
-	if (in_pack && !bad)
+	if (in_pack && !bad && right == POINTS && may_be_ignored(f, kind)) {
+		f->ignored[kind]++;
+		locator = LOCATOR_NONE;
+	} else if (in_pack && !bad) {
 		rel_fail(t, "verify has found nothing");
+	}
 	if (locator != LOCATOR_NONE && !f->named)
 		rel_fail(t, "verify does not name pack and slot");
 	if (locator != LOCATOR_NONE && kind == DATA_PAYLOAD && !f->placed)
@@ -599,9 +612,12 @@ int main(int argc, char **argv)
 	whole_files(&f);
 	for (unsigned i = 0; i < flips; i++)
 		one_flip(&f, i);
-	for (unsigned k = 0; k < KINDS; k++)
-		printf("%-20s %4u flips: %4u an error when read, %4u right bytes, %4u found by verify\n",
-		       kind_names[k], f.done[k], f.errors[k], f.good[k], f.found[k]);
+	for (unsigned k = 0; k < KINDS; k++) {
+		printf("%-20s %4u flips: %4u an error when read, %4u right bytes, %4u found by verify, %u change nothing\n",
+		       kind_names[k], f.done[k], f.errors[k], f.good[k], f.found[k], f.ignored[k]);
+		if (f.ignored[k] > 2 + f.done[k] / 50)
+			rel_fail(&f.t, "too many flips that change nothing");
+	}
 	printf("%u passed, 0 failed\n", f.t.passed);
 	for (unsigned i = 0; i < f.nfiles; i++)
 		free(f.files[i].entries);
