@@ -127,6 +127,39 @@ static void dump_key(struct dump *d, const uint8_t *p, size_t n)
 	buf_printf(d->out, "created %" PRId64 "\nwrapped %d\n", k.created, KEY_WRAPPED_LEN);
 }
 
+static void dump_slot(struct dump *d, unsigned i, const struct key_ring_slot *s)
+{
+	buf_printf(d->out, "slot %u %s bound %u kdf-n %" PRIu64 " kdf-r %" PRIu32 " kdf-p %" PRIu32,
+		   i, s->kind == KEY_RECOVERY ? "recovery" : "passphrase", s->bound, s->kdf_n,
+		   s->kdf_r, s->kdf_p);
+	dump_hex(d, "salt", s->salt, SALT_LEN);
+	dump_hex(d, "nonce", s->nonce, NONCE_MAX);
+	dump_hex(d, "public", s->public, KEY_PUBLIC_LEN);
+	dump_hex(d, "ephemeral", s->ephemeral, KEY_PUBLIC_LEN);
+	buf_printf(d->out, " created %" PRId64, s->created);
+	dump_text(d, "label", s->label, strlen(s->label));
+	buf_put_u8(d->out, '\n');
+}
+
+static void dump_ring(struct dump *d, const uint8_t *p, size_t n)
+{
+	cleanup_free struct key_ring *k = mem_alloc(sizeof(*k));
+	struct err err = ERR_INIT;
+	int r = k ? key_ring_decode(p, n, k, &err) : err_nomem(&err, "key ring");
+
+	buf_printf(d->out, "file key-ring\n");
+	if (r < 0) {
+		dump_problem(d, r, "%s", err.text);
+		return;
+	}
+	buf_printf(d->out, "suite %u\nepochs %u\nserial %" PRIu64 "\n", k->suite, k->epochs,
+		   k->serial);
+	hex_line(d, "uuid", k->uuid, UUID_LEN);
+	for (unsigned i = 0; i < k->nslots; i++)
+		dump_slot(d, i, &k->slots[i]);
+	hex_line(d, "mac", k->mac, ID_LEN);
+}
+
 int dump_file(const void *p, size_t n, struct buf *out, struct err *err)
 {
 	struct dump d = { .out = out, .err = err };
@@ -136,11 +169,14 @@ int dump_file(const void *p, size_t n, struct buf *out, struct err *err)
 		dump_segment(&d, p, n);
 	else if (n >= 8 && memcmp(p, "LVPTKEY1", 8) == 0)
 		dump_key(&d, p, n);
+	else if (key_ring_is(p, n))
+		dump_ring(&d, p, n);
 	else if (n >= 9 && memcmp(p, "format = ", 9) == 0)
 		dump_conf(&d, p, n);
 	else
-		dump_problem(&d, ERR_DAMAGED,
-			     "neither a pack nor an index segment, key file or livepoint.conf");
+		dump_problem(
+			&d, ERR_DAMAGED,
+			"neither a pack nor an index segment, key ring, key file or livepoint.conf");
 	return dump_end(&d);
 }
 

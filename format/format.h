@@ -113,7 +113,7 @@ int conf_encode(const struct conf *conf, struct buf *out, struct err *err);
 /* An unknown incompatible bit, key, or newer format is ERR_NO_REPO (exit 10). */
 int conf_decode(const void *p, size_t n, struct conf *out, struct err *err);
 
-/* --- key file --- */
+/* --- key file, version 1: one slot; written by no program any more --- */
 #define KEY_LABEL_MAX 64
 #define KEY_WRAPPED_LEN (KEY_LEN + TAG_MAX)
 #define KEY_FILE_LEN 240
@@ -133,6 +133,67 @@ struct key_file {
 bool key_label_valid(const char *label);
 void key_file_encode(const struct key_file *k, uint8_t out[KEY_FILE_LEN]);
 int key_file_decode(const void *p, size_t n, struct key_file *out, struct err *err);
+
+/* --- key ring: all slots and epochs of a repository --- */
+#define KEY_SLOTS_MAX 8
+/* One a month for ten years; all of them fit into a pipe of one page. */
+#define KEY_EPOCHS_MAX 120
+#define KEY_PUBLIC_LEN 32 /* X25519 */
+#define KEY_SECRET_LEN (2 * KEY_LEN) /* what a passphrase wraps: private key, key of an epoch */
+#define KEY_SLOT_LEN 344
+#define KEY_SLOT_AAD_LEN 184 /* its first bytes, behind the uuid, are the associated data */
+#define KEY_RING_HEAD_LEN 40
+#define KEY_RING_TAIL_LEN 40 /* MAC and check */
+#define KEY_RING_MAX                                                                               \
+	(KEY_RING_HEAD_LEN + KEY_SLOTS_MAX * KEY_SLOT_LEN +                                        \
+	 (KEY_EPOCHS_MAX - 1) * KEY_WRAPPED_LEN + KEY_RING_TAIL_LEN)
+enum key_slot_kind { KEY_PASSPHRASE = 1, KEY_RECOVERY = 2 };
+struct key_ring_slot {
+	uint16_t kind; /* enum key_slot_kind */
+	uint16_t bound; /* epoch whose key is in wrapped */
+	uint64_t kdf_n;
+	uint32_t kdf_r, kdf_p;
+	uint8_t salt[SALT_LEN];
+	uint8_t nonce[NONCE_MAX];
+	char label[KEY_LABEL_MAX + 1]; /* not empty */
+	int64_t created;
+	uint8_t public[KEY_PUBLIC_LEN];
+	uint8_t wrapped[KEY_SECRET_LEN + TAG_MAX];
+	uint8_t ephemeral[KEY_PUBLIC_LEN];
+	uint8_t sealed[KEY_WRAPPED_LEN]; /* key of the newest epoch */
+};
+struct key_ring {
+	uint16_t suite;
+	uint8_t uuid[UUID_LEN];
+	uint64_t serial;
+	unsigned nslots, epochs;
+	struct key_ring_slot slots[KEY_SLOTS_MAX];
+	uint8_t chain[KEY_EPOCHS_MAX - 1]
+		     [KEY_WRAPPED_LEN]; /* key of epoch i + 1, under that of the next */
+	uint8_t mac[ID_LEN];
+};
+bool key_ring_is(const void *p, size_t n); /* by its magic */
+/* ERR_INVALID for what the decoder would refuse. */
+int key_ring_encode(const struct key_ring *k, struct buf *out, struct err *err);
+int key_ring_decode(const void *p, size_t n, struct key_ring *out, struct err *err);
+/* The first bytes of a slot, KEY_SLOT_AAD_LEN of them. */
+void key_slot_head_encode(const struct key_ring_slot *s, uint8_t out[KEY_SLOT_AAD_LEN]);
+
+/* --- recovery key: 160 random bits as a person types them --- */
+#define RECOVERY_LETTERS 32 /* five bits each; they are the passphrase of its slot */
+#define RECOVERY_CHECKS 4
+#define RECOVERY_TEXT_MAX 64
+#define RECOVERY_BITS_LEN 20 /* bytes */
+/* "ABCD-EFGH-...": eight groups and the check group. */
+void recovery_encode(const uint8_t bits[RECOVERY_BITS_LEN], char out[RECOVERY_TEXT_MAX]);
+enum recovery_text {
+	RECOVERY_NOT, /* nothing like it */
+	RECOVERY_WRONG, /* as long as one, of its letters, and the check group does not fit: a typing error */
+	RECOVERY_RIGHT,
+};
+/* Case, blanks and hyphens do not matter; 0, 1 and 8, which are no letters of base32, are taken as O, I and B.  Fills letters
+ * when it is right. */
+enum recovery_text recovery_decode(const void *text, size_t n, char letters[RECOVERY_LETTERS]);
 
 /* --- pack --- */
 enum pack_kind { PACK_DATA = 1, PACK_MAP = 2 };

@@ -67,6 +67,29 @@ static int seed_fixed(const char *dir, unsigned number, struct sample_source *s,
 	return rc < 0 ? rc : put_file(dir, "dump", number * 10, &conf, err);
 }
 
+/* Their own numbers, so that no other seed moves. */
+static int seed_keys(const char *dir, unsigned number, struct err *err)
+{
+	struct sample_source s = { 4000 + number };
+	cleanup_free struct key_ring *k = mem_alloc(sizeof(*k));
+	cleanup_buf struct buf ring = BUF_INIT;
+	uint8_t bits[RECOVERY_BITS_LEN];
+	char text[RECOVERY_TEXT_MAX];
+	int r;
+
+	if (!k)
+		return err_nomem(err, "a seed");
+	sample_key_ring(&s, k);
+	r = key_ring_encode(k, &ring, err);
+	if (r >= 0)
+		r = put_file(dir, "key", 10 + number, &ring, err);
+	if (r >= 0)
+		r = put_file(dir, "dump", 1000 + number, &ring, err);
+	sample_bytes(&s, bits, sizeof(bits));
+	recovery_encode(bits, text);
+	return r < 0 ? r : put_bytes(dir, "key", 20 + number, text, strlen(text), err);
+}
+
 static int seed_files(const char *dir, unsigned number, struct sample_source *s, struct err *err)
 {
 	cleanup_buf struct buf pack = BUF_INIT, footer = BUF_INIT, segment = BUF_INIT,
@@ -166,6 +189,8 @@ int main(int argc, char **argv)
 			r = seed_manifest(argv[1], number, &s, &err);
 		if (r >= 0)
 			r = seed_state(argv[1], number, &states, &err);
+		if (r >= 0)
+			r = seed_keys(argv[1], number, &err);
 	}
 	if (r < 0)
 		fprintf(stderr, "%s: %s\n", argv[0], err.text);

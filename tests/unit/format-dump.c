@@ -54,6 +54,25 @@ static void test_conf_and_key(void **state)
 	assert_non_null(strstr(buf_str(&key_out), "\nproblem "));
 }
 
+static void test_key_ring(void **state)
+{
+	struct sample_source s = { 3 };
+	struct key_ring k;
+	cleanup_buf struct buf file = BUF_INIT, out = BUF_INIT;
+	struct err err = ERR_INIT;
+	(void)state;
+	sample_key_ring(&s, &k);
+	assert_int_equal(key_ring_encode(&k, &file, NULL), 0);
+	assert_int_equal(dump_file(file.data, file.len, &out, &err), 0);
+	check_text(&out);
+	assert_int_equal(count_of(buf_str(&out), "\nslot "), k.nslots);
+	assert_non_null(strstr(buf_str(&out), " label slot 0 \\xc3\\xa9\n"));
+	file.data[50] ^= 1;
+	buf_reset(&out);
+	assert_int_equal(dump_file(file.data, file.len, &out, &err), ERR_DAMAGED);
+	assert_non_null(strstr(buf_str(&out), "\nproblem "));
+}
+
 static void test_pack(void **state)
 {
 	struct sample_source s = { 2 };
@@ -193,13 +212,10 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_conf_and_key),
-		cmocka_unit_test(test_pack),
-		cmocka_unit_test(test_footer_against_headers),
-		cmocka_unit_test(test_segment),
-		cmocka_unit_test(test_objects),
-		cmocka_unit_test(test_unknown_file),
-		cmocka_unit_test(test_allocation_failures),
+		cmocka_unit_test(test_conf_and_key), cmocka_unit_test(test_key_ring),
+		cmocka_unit_test(test_pack),	     cmocka_unit_test(test_footer_against_headers),
+		cmocka_unit_test(test_segment),	     cmocka_unit_test(test_objects),
+		cmocka_unit_test(test_unknown_file), cmocka_unit_test(test_allocation_failures),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,6 +71,36 @@ static inline struct key_file sample_key(struct sample_source *s)
 	return k;
 }
 
+static inline void sample_key_ring(struct sample_source *s, struct key_ring *k)
+{
+	memset(k, 0, sizeof(*k));
+	k->suite = 1;
+	k->serial = 1 + sample_below(s, 1000);
+	k->nslots = 1 + (unsigned)sample_below(s, KEY_SLOTS_MAX);
+	k->epochs = 1 + (unsigned)sample_below(s, sample_below(s, 4) ? 4 : KEY_EPOCHS_MAX);
+	sample_bytes(s, k->uuid, UUID_LEN);
+	for (unsigned i = 0; i < k->nslots; i++) {
+		struct key_ring_slot *x = &k->slots[i];
+
+		x->kind = sample_below(s, 2) ? KEY_PASSPHRASE : KEY_RECOVERY;
+		x->bound = (uint16_t)(1 + sample_below(s, k->epochs));
+		x->kdf_n = (uint64_t)2 << sample_below(s, 15);
+		x->kdf_r = (uint32_t)(1 + sample_below(s, 32));
+		x->kdf_p = (uint32_t)(1 + sample_below(s, 16));
+		sample_bytes(s, x->salt, SALT_LEN);
+		sample_bytes(s, x->nonce, 12);
+		snprintf(x->label, sizeof(x->label), "slot %u \xc3\xa9", i);
+		x->created = (int64_t)sample_next(s);
+		sample_bytes(s, x->public, KEY_PUBLIC_LEN);
+		sample_bytes(s, x->wrapped, sizeof(x->wrapped));
+		sample_bytes(s, x->ephemeral, KEY_PUBLIC_LEN);
+		sample_bytes(s, x->sealed, KEY_WRAPPED_LEN);
+	}
+	for (unsigned i = 0; i + 1 < k->epochs; i++)
+		sample_bytes(s, k->chain[i], KEY_WRAPPED_LEN);
+	sample_bytes(s, k->mac, ID_LEN);
+}
+
 static inline struct pack_header sample_pack(struct sample_source *s)
 {
 	struct pack_header h = { .suite = (uint16_t)sample_below(s, SUITE_LAST + 1),
