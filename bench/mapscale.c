@@ -390,7 +390,8 @@ static int key_main(int argc, char **argv, struct err *err)
 {
 	const char *passphrase = getenv("LIVEPOINT_PASSPHRASE");
 	cleanup_ptr(repo) r = NULL;
-	uint8_t key[KEY_LEN];
+	uint8_t key[REPO_KEYS_MAX];
+	size_t n;
 	int ret;
 
 	if (argc != 1 || !passphrase)
@@ -399,8 +400,8 @@ static int key_main(int argc, char **argv, struct err *err)
 	if (ret == 0)
 		ret = repo_unlock(r, passphrase, strlen(passphrase), true, err);
 	if (ret == 0)
-		ret = repo_export_key(r, key, err);
-	return ret < 0 ? ret : file_write(STDOUT_FILENO, key, sizeof(key), "stdout", err);
+		ret = repo_export_key(r, key, &n, err);
+	return ret < 0 ? ret : file_write(STDOUT_FILENO, key, n, "stdout", err);
 }
 
 int main(int argc, char **argv)

@@ -191,6 +191,53 @@ static const struct opt_def stats_opts[] = {
 	  "print in Prometheus' text format, with ages per name" },
 };
 
+#define NEW_PASSPHRASE                                                                             \
+	{ O_NEW_PASSPHRASE_FD,                                                                     \
+	  "new-passphrase-fd",                                                                     \
+	  0,                                                                                       \
+	  OPT_NUMBER,                                                                              \
+	  false,                                                                                   \
+	  "N",                                                                                     \
+	  "read the new passphrase from descriptor N" },                                           \
+		{ O_NEW_PASSPHRASE_FILE,                                                           \
+		  "new-passphrase-file",                                                           \
+		  0,                                                                               \
+		  OPT_FILE,                                                                        \
+		  false,                                                                           \
+		  "FILE",                                                                          \
+		  "read the new passphrase from FILE" },                                           \
+	{                                                                                          \
+		O_NEW_PASSPHRASE_COMMAND, "new-passphrase-command", 0, OPT_TEXT, false, "COMMAND", \
+			"read the new passphrase from what COMMAND prints"                         \
+	}
+
+static const struct opt_def key_add_opts[] = {
+	{ O_LABEL, "label", 0, OPT_TEXT, false, "LABEL", "name of the new key (needed)" },
+	NEW_PASSPHRASE,
+};
+
+static const struct opt_def key_remove_opts[] = {
+	{ O_LABEL, "label", 0, OPT_TEXT, false, "LABEL", "key to remove (needed)" },
+};
+
+static const struct opt_def key_change_opts[] = {
+	{ O_LABEL, "label", 0, OPT_TEXT, false, "LABEL",
+	  "key to change (default: the one that was used)" },
+	NEW_PASSPHRASE,
+};
+
+static const struct opt_def key_export_opts[] = {
+	{ O_LABEL, "label", 0, OPT_TEXT, false, "LABEL",
+	  "name of the recovery key (default: recovery)" },
+};
+
+static const struct opt_def key_import_opts[] = {
+	{ O_LABEL, "label", 0, OPT_TEXT, false, "LABEL", "name of the new key (needed)" },
+	{ O_RECOVERY_FILE, "recovery-file", 0, OPT_FILE, false, "FILE",
+	  "read the recovery key from FILE (default: standard input)" },
+	NEW_PASSPHRASE,
+};
+
 #define OPTS(a) a, ARRAY_SIZE(a)
 #define NO_OPTS NULL, 0
 
@@ -223,6 +270,17 @@ const struct command_def cli_commands[] = {
 	  cmd_prune },
 	{ "repair", NULL, "", "make a damaged repository whole again", 0, 0, OPTS(repair_opts),
 	  cmd_repair },
+	{ "key list", NULL, "", "list the keys of the repository", 0, 0, NO_OPTS, cmd_key_list },
+	{ "key add", NULL, "", "add a passphrase", 0, 0, OPTS(key_add_opts), cmd_key_add },
+	{ "key remove", NULL, "", "remove a passphrase or recovery key", 0, 0,
+	  OPTS(key_remove_opts), cmd_key_remove },
+	{ "key change", NULL, "", "replace a passphrase", 0, 0, OPTS(key_change_opts),
+	  cmd_key_change },
+	{ "key export-recovery", NULL, "", "make a recovery key and print it", 0, 0,
+	  OPTS(key_export_opts), cmd_key_export_recovery },
+	{ "key import-recovery", NULL, "", "add a passphrase by means of a recovery key", 0, 0,
+	  OPTS(key_import_opts), cmd_key_import_recovery },
+	{ "key rotate", NULL, "", "seal new data with a new key", 0, 0, NO_OPTS, cmd_key_rotate },
 	{ "stats", NULL, "", "sizes and ratios of the repository", 0, 0, OPTS(stats_opts),
 	  cmd_stats },
 	{ "benchmark", NULL, "", "measure this machine", 0, 0, OPTS(benchmark_opts),

@@ -63,24 +63,47 @@ static const char *bash_args(const struct command_def *c)
 	return "none";
 }
 
+/* Length of the first word. */
+static size_t first_word(const struct command_def *c)
+{
+	return strcspn(c->name, " ");
+}
+
+/* Do both begin with the same word?  Then they are one group: "key add", "key list". */
+static bool same_group(const struct command_def *a, const struct command_def *b)
+{
+	return first_word(a) == first_word(b) && strncmp(a->name, b->name, first_word(a)) == 0;
+}
+
+static bool begins_group(size_t i)
+{
+	return i == 0 || !same_group(&cli_commands[i - 1], &cli_commands[i]);
+}
+
 static void bash_commands(void)
 {
-	size_t i;
+	size_t i, k;
 
 	printf("\tcase $command in\n");
 	for (i = 0; i < cli_command_count; i++) {
 		const struct command_def *c = &cli_commands[i];
-		const char *space = strchr(c->name, ' ');
 
-		printf("\t%.*s", space ? (int)(space - c->name) : (int)strlen(c->name), c->name);
+		if (!begins_group(i))
+			continue;
+		printf("\t%.*s", (int)first_word(c), c->name);
 		if (c->alias)
 			printf("|%s", c->alias);
 		printf(") options='");
-		bash_words(c->opts, c->nopts);
-		printf("' args=%s", bash_args(c));
-		if (space)
-			printf(" sub='%s'", space + 1);
-		printf(" ;;\n");
+		for (k = i; k < cli_command_count && same_group(c, &cli_commands[k]); k++) {
+			printf("%s", k > i ? " " : "");
+			bash_words(cli_commands[k].opts, cli_commands[k].nopts);
+		}
+		printf("' args=%s sub='", bash_args(c));
+		for (k = i; k < cli_command_count && same_group(c, &cli_commands[k]); k++)
+			if (c->name[first_word(c)])
+				printf("%s%s", k > i ? " " : "",
+				       cli_commands[k].name + first_word(c) + 1);
+		printf("' ;;\n");
 	}
 	printf("\tesac\n");
 }
@@ -111,14 +134,10 @@ void options_bash(void)
 	printf("\tif [[ $cur == -* ]]; then\n\t\tCOMPREPLY=($(compgen -W \"$options ");
 	bash_words(cli_global_opts, cli_global_opt_count);
 	printf("\" -- \"$cur\"))\n\telif [[ -z $command ]]; then\n\t\tCOMPREPLY=($(compgen -W '");
-	for (i = 0; i < cli_command_count; i++) {
-		const char *space = strchr(cli_commands[i].name, ' ');
-
-		printf("%s%.*s", i ? " " : "",
-		       space ? (int)(space - cli_commands[i].name) :
-			       (int)strlen(cli_commands[i].name),
-		       cli_commands[i].name);
-	}
+	for (i = 0; i < cli_command_count; i++)
+		if (begins_group(i))
+			printf("%s%.*s", i ? " " : "", (int)first_word(&cli_commands[i]),
+			       cli_commands[i].name);
 	printf("' -- \"$cur\"))\n"
 	       "\telif [[ -n $sub && $prev == \"$command\" ]]; then\n"
 	       "\t\tCOMPREPLY=($(compgen -W \"$sub\" -- \"$cur\"))\n"

@@ -44,7 +44,7 @@ static void help_program(void)
 	       "Backups of disks that are served live: any restore point is a disk.\n\n"
 	       "Commands:\n");
 	for (i = 0; i < cli_command_count; i++)
-		printf("  %-14s %s\n", cli_commands[i].name, cli_commands[i].help);
+		printf("  %-20s %s\n", cli_commands[i].name, cli_commands[i].help);
 	help_global();
 	printf("\nPOINT is NAME@TIME, NAME@latest, NAME alone (its latest), or an id.\n"
 	       "'livepoint COMMAND --help' says more; so does livepoint(1).\n");

@@ -111,6 +111,11 @@ int passphrase_file(const char *path, struct passphrase *out, struct err *err);
 int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passphrase *out,
 		   struct err *err);
 
+/* The new one of `key add` and its like: --new-passphrase-fd, -file, -command, else asked for twice. */
+int passphrase_new(const struct cli *cli, struct passphrase *out, struct err *err);
+/* A recovery key: --recovery-file, else asked for on a terminal or read from standard input. */
+int passphrase_recovery(const struct cli *cli, struct passphrase *out, struct err *err);
+
 /* --- open.c --- */
 enum key_use {
 	KEY_NOT_USED,
@@ -150,6 +155,13 @@ int cmd_prune(struct cli *cli, struct err *err);
 struct prune_spec;
 int prune_run(struct cli *cli, struct repo *repo, struct prune_spec *spec, struct err *err);
 int cmd_repair(struct cli *cli, struct err *err);
+int cmd_key_list(struct cli *cli, struct err *err);
+int cmd_key_add(struct cli *cli, struct err *err);
+int cmd_key_remove(struct cli *cli, struct err *err);
+int cmd_key_change(struct cli *cli, struct err *err);
+int cmd_key_export_recovery(struct cli *cli, struct err *err);
+int cmd_key_import_recovery(struct cli *cli, struct err *err);
+int cmd_key_rotate(struct cli *cli, struct err *err);
 int cmd_stats(struct cli *cli, struct err *err);
 struct repo_stats;
 int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *err);

@@ -158,7 +158,9 @@ static int prompt_line(int tty, const char *question, struct passphrase *p, stru
 	return passphrase_accept(p, n, "the terminal", err);
 }
 
-static int prompt(bool twice, struct passphrase *p, struct err *err)
+/* twice: NULL, or what to ask before the second time.  missing: what to say if nobody can be asked. */
+static int prompt(const char *question, const char *twice, const char *missing,
+		  struct passphrase *p, struct err *err)
 {
 	cleanup_passphrase struct passphrase again = { .len = 0 };
 	cleanup_fd int tty = -1;
@@ -167,13 +169,11 @@ static int prompt(bool twice, struct passphrase *p, struct err *err)
 	if (isatty(STDERR_FILENO))
 		tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
 	if (tty < 0)
-		return err_set(err, ERR_KEY,
-			       "no passphrase was given: use --passphrase-file, --passphrase-fd, "
-			       "--passphrase-command or their variables");
-	r = prompt_line(tty, twice ? "New passphrase" : "Passphrase", p, err);
+		return err_set(err, ERR_KEY, "%s", missing);
+	r = prompt_line(tty, question, p, err);
 	if (r < 0 || !twice)
 		return r;
-	r = prompt_line(tty, "The same again", &again, err);
+	r = prompt_line(tty, twice, &again, err);
 	if (r < 0)
 		return r;
 	if (again.len != p->len || memcmp(again.text, p->text, p->len) != 0)
@@ -186,14 +186,27 @@ int passphrase_file(const char *path, struct passphrase *out, struct err *err)
 	return passphrase_from_file(path, out, err);
 }
 
+static const char no_passphrase[] =
+	"no passphrase was given: use --passphrase-file, --passphrase-fd, --passphrase-command or "
+	"their variables";
+
+struct source {
+	enum opt_id option;
+	const char *variable;
+	int (*get)(const char *, struct passphrase *, struct err *);
+};
+
+/* A secret is about to come. */
+static void prepare(struct passphrase *out)
+{
+	proc_hide_memory();
+	(void)!mlock(out, sizeof(*out)); /* there may be no room for it: then it can be swapped */
+}
+
 int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passphrase *out,
 		   struct err *err)
 {
-	static const struct {
-		enum opt_id option;
-		const char *variable;
-		int (*get)(const char *, struct passphrase *, struct err *);
-	} sources[] = {
+	static const struct source sources[] = {
 		{ O_PASSPHRASE_FD, "LIVEPOINT_PASSPHRASE_FD", passphrase_from_fd },
 		{ O_PASSPHRASE_FILE, "LIVEPOINT_PASSPHRASE_FILE", passphrase_from_file },
 		{ O_PASSPHRASE_COMMAND, "LIVEPOINT_PASSPHRASE_COMMAND", passphrase_from_command },
@@ -202,8 +215,7 @@ int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passph
 	size_t i;
 	int r;
 
-	proc_hide_memory();
-	(void)!mlock(out, sizeof(*out)); /* there may be no room for it: then it can be swapped */
+	prepare(out);
 	for (i = 0; i < ARRAY_SIZE(sources); i++)
 		if ((value = opt_text(&cli->opt, sources[i].option)) != NULL)
 			return sources[i].get(value, out, err);
@@ -213,5 +225,40 @@ int passphrase_get(const struct cli *cli, enum passphrase_how how, struct passph
 	r = passphrase_from_environment(out, err);
 	if (r != 0 || how == PASSPHRASE_GIVEN)
 		return r;
-	return prompt(how == PASSPHRASE_ASK_TWICE, out, err);
+	if (how == PASSPHRASE_ASK_TWICE)
+		return prompt("New passphrase", "The same again", no_passphrase, out, err);
+	return prompt("Passphrase", NULL, no_passphrase, out, err);
+}
+
+int passphrase_new(const struct cli *cli, struct passphrase *out, struct err *err)
+{
+	static const struct source sources[] = {
+		{ O_NEW_PASSPHRASE_FD, NULL, passphrase_from_fd },
+		{ O_NEW_PASSPHRASE_FILE, NULL, passphrase_from_file },
+		{ O_NEW_PASSPHRASE_COMMAND, NULL, passphrase_from_command },
+	};
+	const char *value;
+	size_t i;
+
+	prepare(out);
+	for (i = 0; i < ARRAY_SIZE(sources); i++)
+		if ((value = opt_text(&cli->opt, sources[i].option)) != NULL)
+			return sources[i].get(value, out, err);
+	return prompt(
+		"New passphrase", "The same again",
+		"no new passphrase was given: use --new-passphrase-file, --new-passphrase-fd or "
+		"--new-passphrase-command",
+		out, err);
+}
+
+int passphrase_recovery(const struct cli *cli, struct passphrase *out, struct err *err)
+{
+	const char *file = opt_text(&cli->opt, O_RECOVERY_FILE);
+
+	prepare(out);
+	if (file)
+		return passphrase_from_file(file, out, err);
+	if (isatty(STDIN_FILENO))
+		return prompt("Recovery key", NULL, "no recovery key was given", out, err);
+	return passphrase_read(STDIN_FILENO, "standard input", out, err);
 }

@@ -39,19 +39,52 @@ void codec_keys_free(struct codec_keys *k);
 DEFINE_CLEANUP(codec_keys, codec_keys_free)
 const struct codec_suite *codec_keys_suite(const struct codec_keys *k);
 const uint8_t *codec_keys_uuid(const struct codec_keys *k); /* borrowed, UUID_LEN bytes */
-uint32_t codec_keys_epoch(const struct codec_keys *k); /* of new packs; 0 for suite 0 */
+uint32_t codec_keys_epoch(const struct codec_keys *k); /* the newest: of new packs; 0 for suite 0 */
+/* Salt of the slot that a passphrase opened, SALT_LEN bytes, borrowed; NULL if these keys came otherwise. */
+const uint8_t *codec_keys_opened(const struct codec_keys *k);
+/* The same keys with a random one for a further epoch; ERR_TOO_BIG after KEY_EPOCHS_MAX. */
+int codec_keys_rotate(const struct codec_keys *k, struct codec_keys **out, struct err *err);
 
-/* Wraps the repository key under a passphrase; salt and nonce are made here.  label: at most KEY_LABEL_MAX bytes. */
-int codec_key_wrap(const struct codec_keys *k, const void *passphrase, size_t n, const char *label,
-		   uint64_t kdf_n, uint32_t kdf_r, uint32_t kdf_p, struct key_file *out,
-		   struct err *err);
-/* The reverse; ERR_KEY if it does not open.  Runs scrypt in a child process (64 MiB that must not stay), unless
- * in_process (servers that already have threads). */
+/* --- the key ring (codec/ring.c): format/format.h has its fields, livepoint-repository(5) what is sealed how --- */
+struct codec_slot_spec {
+	const void *passphrase; /* n bytes; of a recovery key its letters */
+	size_t n;
+	const char *label; /* not empty */
+	enum key_slot_kind kind;
+	uint64_t kdf_n;
+	uint32_t kdf_r, kdf_p;
+};
+/* A slot for the newest epoch, to be sealed with the ring; runs scrypt in a child process. */
+int codec_slot_make(const struct codec_keys *k, const struct codec_slot_spec *spec,
+		    struct key_ring_slot *out, struct err *err);
+/* The same for the passphrase that opened these keys: another key pair, the newest epoch.  ERR_INVALID if none did. */
+int codec_slot_again(const struct codec_keys *k, const char *label, enum key_slot_kind kind,
+		     int64_t created, struct key_ring_slot *out, struct err *err);
+/* Fills all of the ring but serial and slots; seals the newest epoch's key for each slot; makes the MAC. */
+int codec_ring_seal(const struct codec_keys *k, struct key_ring *ring, struct err *err);
+/* ERR_DAMAGED if the ring was not made by somebody with these keys, or is of another epoch. */
+int codec_ring_check(const struct codec_keys *k, const struct key_ring *ring, struct err *err);
+struct codec_passphrase {
+	const void *text; /* n bytes */
+	size_t n;
+	const char *letters; /* the RECOVERY_LETTERS of a recovery key, if it is one, else NULL */
+};
+/* All keys, through whichever slot fits.  ERR_KEY if none does; ERR_DAMAGED if one does, and the ring is not as somebody with
+ * the keys made it.  Runs scrypt for several slots at once in a child process (64 MiB each that must not stay), unless
+ * in_process (servers that already have threads): then here, one after the other. */
+int codec_ring_open(const struct key_ring *ring, const struct codec_passphrase *p, bool in_process,
+		    struct codec_keys **out, struct err *err);
+/* The same for a key file of version 1. */
 int codec_key_unwrap(const struct key_file *f, const void *passphrase, size_t n, bool in_process,
 		     struct codec_keys **out, struct err *err);
-/* The repository key itself, KEY_LEN bytes, to hand to a server of ours through a pipe; the caller wipes it. */
-int codec_keys_export(const struct codec_keys *k, uint8_t out[KEY_LEN], struct err *err);
-int codec_keys_import(unsigned suite, const uint8_t uuid[UUID_LEN], const uint8_t key[KEY_LEN],
+
+/* The keys of all epochs, KEY_LEN bytes each, first the repository key, to hand to a server of ours through a pipe (which
+ * holds them in one page); the caller wipes them. */
+#define KEYS_RAW_MAX (KEY_EPOCHS_MAX * KEY_LEN)
+int codec_keys_export(const struct codec_keys *k, uint8_t out[KEYS_RAW_MAX], size_t *n,
+		      struct err *err);
+/* n: a multiple of KEY_LEN; ERR_KEY for any other. */
+int codec_keys_import(unsigned suite, const uint8_t uuid[UUID_LEN], const uint8_t *raw, size_t n,
 		      struct codec_keys **out, struct err *err);
 /* HMAC-SHA-256 under a subkey named by purpose ("catalog row", ...), for MACs outside packs; suite 0: SHA-256. */
 int codec_mac(const struct codec_keys *k, const char *purpose, const void *p, size_t n,

@@ -61,6 +61,11 @@ int codec_pack_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN],
 		return err_set(err, ERR_DAMAGED,
 			       "key epoch %u and salt of the pack do not fit cipher suite '%s'",
 			       epoch, row->suite.name);
+	if (epoch > k->epochs)
+		return err_set(err, ERR_KEY,
+			       "sealed under key epoch %u, which is newer than the keys that this "
+			       "process was given (to epoch %u): after 'key rotate' start it again",
+			       epoch, k->epochs);
 	cleanup_ptr(codec_pack_key) pk = mem_alloc(sizeof(*pk));
 	if (!pk)
 		return err_nomem(err, "a pack's key");
@@ -76,7 +81,8 @@ int codec_pack_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN],
 		pk->key = codec_secret_new(KEY_LEN);
 		if (!pk->key)
 			return err_nomem(err, "a pack's key");
-		int r = row->derive(k->secret, salt, SALT_LEN, info, sizeof(info), pk->key, err);
+		int r = row->derive(codec_epoch_key(k, epoch), salt, SALT_LEN, info, sizeof(info),
+				    pk->key, err);
 		if (r < 0)
 			return r;
 	}

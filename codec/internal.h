@@ -60,13 +60,42 @@ struct suite_row {
 };
 const struct suite_row *codec_row_find(unsigned number); /* NULL if unknown */
 
+struct codec_kdf { /* scrypt */
+	uint8_t salt[SALT_LEN];
+	uint64_t n;
+	uint32_t r, p;
+};
+
 struct codec_keys {
 	const struct suite_row *row;
 	uint8_t uuid[UUID_LEN];
-	uint32_t epoch;
-	uint8_t *secret; /* SECRET_LEN bytes: repository key, id key; NULL for suite 0 */
+	uint32_t epochs; /* 0 for suite 0 */
+	/* epochs + 1 times KEY_LEN bytes: repository key (epoch 1), id key, keys of epochs 2 and on; NULL for suite 0 */
+	uint8_t *secret;
+	/* The slot that a passphrase opened: its key, so that it can be written again; NULL: keys were handed over. */
+	uint8_t *kek;
+	struct codec_kdf opened;
 };
-#define SECRET_LEN (2 * (size_t)KEY_LEN)
+/* epoch: 1 to k->epochs.  Borrowed. */
+const uint8_t *codec_epoch_key(const struct codec_keys *k, uint32_t epoch);
+int codec_keys_remember(struct codec_keys *k, const struct codec_kdf *kdf,
+			const uint8_t kek[KEY_LEN], struct err *err);
+struct codec_try { /* a passphrase, or a recovery key's letters, for a slot */
+	struct codec_kdf kdf;
+	const void *secret; /* n bytes, borrowed */
+	size_t n;
+};
+#define CODEC_TRIES_MAX 4u /* at once: 64 MiB each */
+/* scrypt for up to CODEC_TRIES_MAX, side by side, in a child process unless in_process; ERR_KEY for an empty passphrase. */
+int codec_passphrase_keys(const struct codec_try *tries, unsigned count, bool in_process,
+			  uint8_t (*out)[KEY_LEN], struct err *err);
+/* row->open with a context for this once. */
+int codec_open_once(const struct suite_row *row, const uint8_t key[KEY_LEN],
+		    const struct codec_sealing *s, const uint8_t *sealed, size_t n, uint8_t *out,
+		    struct err *err);
+/* The suite's MAC (suite 0: hash) under a key as it is. */
+int codec_mac_under(const struct suite_row *row, const uint8_t key[KEY_LEN], const void *p,
+		    size_t n, uint8_t out[ID_LEN], struct err *err);
 
 struct codec_pack_key {
 	const struct suite_row *row;

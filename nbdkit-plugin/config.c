@@ -141,16 +141,17 @@ static int read_key(struct err *err)
 {
 	struct plugin_config *c = &plugin_config;
 	cleanup_secret struct buf b = BUF_INIT;
-	int r = read_secret(c->key_fd, "key-fd", KEY_LEN, &b, err);
+	int r = read_secret(c->key_fd, "key-fd", sizeof(c->key), &b, err);
 
 	if (c->key_fd > STDERR_FILENO)
 		close(steal_fd(&c->key_fd));
 	if (r < 0)
 		return r;
-	if (b.len != KEY_LEN)
+	if (b.len == 0 || b.len % KEY_LEN != 0)
 		return err_set(err, ERR_KEY, "key-fd: %zu bytes came, a repository key has %d",
 			       b.len, KEY_LEN);
-	memcpy(c->key, b.data, KEY_LEN);
+	memcpy(c->key, b.data, b.len);
+	c->key_len = b.len;
 	return 0;
 }
 
@@ -253,13 +254,13 @@ static int unlock(struct repo *r, struct err *err)
 	if (c->key_fd >= 0) {
 		code = read_key(err);
 		if (code == 0)
-			code = repo_unlock_raw(r, c->key, err);
+			code = repo_unlock_raw(r, c->key, c->key_len, err);
 	} else {
 		code = read_passphrase(&passphrase, err);
 		if (code == 0)
 			code = repo_unlock(r, passphrase.data, passphrase.len, false, err);
 		if (code == 0)
-			code = repo_export_key(r, c->key, err);
+			code = repo_export_key(r, c->key, &c->key_len, err);
 	}
 	if (code < 0)
 		mem_wipe(c->key, sizeof(c->key));
@@ -323,7 +324,7 @@ int config_open(struct repo **out, struct err *err)
 	int code = repo_open(c->repo, REPO_READ, &r, err);
 
 	if (code == 0 && c->has_key)
-		code = repo_unlock_raw(r, c->key, err);
+		code = repo_unlock_raw(r, c->key, c->key_len, err);
 	mem_wipe(c->key, sizeof(c->key));
 	c->has_key = false;
 	if (code == 0)

@@ -33,7 +33,8 @@ struct plugin_config {
 	uint64_t cache; /* bytes of decoded chunks */
 	int key_fd, passphrase_fd, lock_fd; /* -1: not given */
 	bool has_key;
-	uint8_t key[KEY_LEN]; /* the repository key, from config_check() until the server has it */
+	uint8_t key[REPO_KEYS_MAX]; /* of all epochs, from config_check() until the server has them */
+	size_t key_len; /* bytes */
 	struct serving serving;
 };
 extern struct plugin_config plugin_config;

@@ -14,7 +14,7 @@
 
 #include "base/file.h"
 #include "repo/audit.h"
-#include "repo/internal.h"
+#include "repo/keys-internal.h"
 
 #include "base/banned.h"
 
@@ -51,25 +51,39 @@ static int make_folder(const char *path, struct err *err)
 	return 0;
 }
 
+/* The key ring, both copies, with one slot. */
 static int make_key(const char *path, const struct repo_init_spec *spec, const struct conf *conf,
 		    const struct codec_keys *keys, struct err *err)
 {
-	cleanup_free char *file = NULL;
-	struct key_file f;
-	uint8_t bytes[KEY_FILE_LEN], random[8];
-	char hex[17];
-	int r = codec_key_wrap(keys, spec->passphrase, spec->passphrase_len, "first", conf->kdf_n,
-			       conf->kdf_r, conf->kdf_p, &f, err);
+	cleanup_free char *a = str_printf("%s/keys/" KEY_RING_A, path);
+	cleanup_free char *b = str_printf("%s/keys/" KEY_RING_B, path);
+	cleanup_free struct key_ring *ring = mem_alloc(sizeof(*ring));
+	const struct codec_slot_spec slot = {
+		.passphrase = spec->passphrase,
+		.n = spec->passphrase_len,
+		.label = "first",
+		.kind = KEY_PASSPHRASE,
+		.kdf_n = conf->kdf_n,
+		.kdf_r = conf->kdf_r,
+		.kdf_p = conf->kdf_p,
+	};
+	cleanup_buf struct buf bytes = BUF_INIT;
+	int r;
 
-	if (r < 0)
-		return r;
-	key_file_encode(&f, bytes);
-	random_bytes(random, sizeof(random));
-	hex_encode(hex, random, sizeof(random));
-	file = str_printf("%s/keys/%s.key", path, hex);
-	if (!file)
-		return err_nomem(err, "path of a key");
-	return file_write_all(file, bytes, sizeof(bytes), 0600, false, "repo.init.key", err);
+	if (!a || !b || !ring)
+		return err_nomem(err, "key ring");
+	ring->serial = 1;
+	ring->nslots = 1;
+	r = codec_slot_make(keys, &slot, &ring->slots[0], err);
+	if (r == 0)
+		r = codec_ring_seal(keys, ring, err);
+	if (r == 0)
+		r = key_ring_encode(ring, &bytes, err);
+	if (r == 0)
+		r = file_write_all(a, bytes.data, bytes.len, 0600, false, "repo.init.key", err);
+	return r < 0 ? r :
+		       file_write_all(b, bytes.data, bytes.len, 0600, false, "repo.init.key-copy",
+				      err);
 }
 
 /* The catalog, and the first entry of its audit log. */

@@ -97,6 +97,11 @@ void repo_reader_put(struct repo *r, struct store_reader *reader);
 bool repo_goes_unpinned(struct repo *r, int code, struct err *err);
 /* Fills the parts of a lease that say who we are. */
 void repo_lease_describe(struct lease *l, enum lease_kind kind, const char *name);
+/* Takes keys, also when it fails.  Before repo_start(), and with no reader in use: the store is opened anew. */
+int repo_use_keys(struct repo *r, struct codec_keys *keys, struct err *err);
+/* Tells what lies in keys/ for no reason (verify --leftovers). */
+int repo_key_leftovers(const struct repo *r, void (*fn)(void *opaque, const char *line),
+		       void *opaque, struct err *err);
 /* ERR_KEY with the next step if contents cannot be read. */
 int repo_need_key(const struct repo *r, struct err *err);
 

@@ -33,6 +33,11 @@ static void __attribute__((format(printf, 2, 3))) tell(struct look *l, const cha
 		l->fn(l->opaque, line);
 }
 
+static void tell_line(void *opaque, const char *line)
+{
+	tell(opaque, "%s", line);
+}
+
 static bool leased(const struct look *l, uint64_t token)
 {
 	for (size_t i = 0; i < l->nleases; i++)
@@ -192,6 +197,8 @@ int repo_leftovers(struct repo *r, void (*fn)(void *opaque, const char *line), v
 		ret = look_packs(&l, c, err);
 	if (ret == 0)
 		ret = look_segments(&l, c, err);
+	if (ret == 0)
+		ret = repo_key_leftovers(r, tell_line, &l, err);
 	free(l.leases);
 	repo_catalog_put(r, c);
 	return ret < 0 ? ret : l.found;

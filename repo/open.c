@@ -246,49 +246,7 @@ int repo_need_key(const struct repo *r, struct err *err)
 
 /* --- keys --- */
 
-struct unlock {
-	struct repo *repo;
-	const void *passphrase;
-	size_t n;
-	bool in_process;
-	unsigned tried;
-	struct codec_keys *keys;
-};
-
-static int unlock_file(void *opaque, const char *name, struct err *err)
-{
-	struct unlock *u = opaque;
-	cleanup_free char *path = NULL;
-	cleanup_buf struct buf bytes = BUF_INIT;
-	struct key_file f;
-	int r;
-
-	if (!str_ends(name, ".key"))
-		return 0;
-	path = str_printf("%s/keys/%s", u->repo->path, name);
-	if (!path)
-		return err_nomem(err, "path of a key");
-	r = file_read_all(path, KEY_FILE_LEN, &bytes, err);
-	if (r == 0)
-		r = key_file_decode(bytes.data, bytes.len, &f, err);
-	if (r == 0 && memcmp(f.uuid, u->repo->conf.uuid, UUID_LEN) != 0)
-		r = err_set(err, ERR_DAMAGED, "is the key of another repository");
-	if (r < 0) {
-		/* One bad key file must not lock out the others. */
-		log_warning("key file '%s' cannot be used: %s", path, err ? err->text : "");
-		err_clear(err);
-		return 0;
-	}
-	u->tried++;
-	r = codec_key_unwrap(&f, u->passphrase, u->n, u->in_process, &u->keys, err);
-	if (r == ERR_KEY) {
-		err_clear(err);
-		return 0;
-	}
-	return r < 0 ? r : 1;
-}
-
-static int use_keys(struct repo *r, struct codec_keys *keys, struct err *err)
+int repo_use_keys(struct repo *r, struct codec_keys *keys, struct err *err)
 {
 	struct codec_keys *old = r->keys;
 	int ret;
@@ -308,50 +266,6 @@ static int use_keys(struct repo *r, struct codec_keys *keys, struct err *err)
 	if (ret == 0)
 		r->locked = false;
 	return ret;
-}
-
-int repo_unlock(struct repo *r, const void *passphrase, size_t n, bool in_process, struct err *err)
-{
-	struct err local = ERR_INIT;
-	struct unlock u = { .repo = r, .passphrase = passphrase, .n = n, .in_process = in_process };
-	cleanup_free char *keys = str_printf("%s/keys", r->path);
-	int ret;
-
-	if (!err)
-		err = &local;
-	if (!r->locked)
-		return 0;
-	if (!keys)
-		return err_nomem(err, "path of the keys");
-	ret = dir_each(keys, unlock_file, &u, err);
-	if (ret < 0)
-		return ret;
-	if (!u.keys) {
-		err_set(err, ERR_KEY,
-			u.tried ? "wrong passphrase for repository '%s'" :
-				  "repository '%s' has no usable file in keys/",
-			r->path);
-		return err_object(err, "%s", r->path);
-	}
-	return use_keys(r, u.keys, err);
-}
-
-int repo_unlock_raw(struct repo *r, const uint8_t key[KEY_LEN], struct err *err)
-{
-	struct codec_keys *keys;
-	int ret;
-
-	if (!r->locked)
-		return 0;
-	ret = codec_keys_import(r->conf.suite, r->conf.uuid, key, &keys, err);
-	return ret < 0 ? ret : use_keys(r, keys, err);
-}
-
-int repo_export_key(const struct repo *r, uint8_t out[KEY_LEN], struct err *err)
-{
-	int ret = repo_need_key(r, err);
-
-	return ret < 0 ? ret : codec_keys_export(r->keys, out, err);
 }
 
 /* --- starting --- */

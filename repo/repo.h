@@ -47,11 +47,13 @@ const char *repo_path(const struct repo *r);
 
 /* True until a key was given to an encrypted repository; reading contents is then ERR_KEY. */
 bool repo_is_locked(const struct repo *r);
-/* Tries every key file; ERR_KEY.  in_process: no child process for scrypt. */
+/* passphrase: also a recovery key, as a person types it.  Tries every slot; ERR_KEY.  in_process: no child process for scrypt.
+ * With REPO_WRITE it also ends what a change of keys that crashed has begun. */
 int repo_unlock(struct repo *r, const void *passphrase, size_t n, bool in_process, struct err *err);
-/* The repository key itself (KEY_LEN bytes), as handed to servers; checked against a key file's existence only. */
-int repo_unlock_raw(struct repo *r, const uint8_t key[KEY_LEN], struct err *err);
-int repo_export_key(const struct repo *r, uint8_t out[KEY_LEN], struct err *err);
+/* The keys of all epochs (n bytes: KEY_LEN each), as handed to servers; keys/ is not looked at. */
+int repo_unlock_raw(struct repo *r, const uint8_t *raw, size_t n, struct err *err);
+#define REPO_KEYS_MAX (KEY_EPOCHS_MAX * KEY_LEN)
+int repo_export_key(const struct repo *r, uint8_t out[REPO_KEYS_MAX], size_t *n, struct err *err);
 
 /* Sizes the caches and starts the pool; call once, after forks.  cache_bytes: decoded chunks (0: 64 MiB);
  * threads: of read-ahead and of sessions (0: as many as CPUs; REPO_SERIAL: none, everything in the caller). */

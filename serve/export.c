@@ -375,24 +375,25 @@ static int make_args(struct start *s, struct err *err)
 	return s->nargs == want ? 0 : err_nomem(err, "arguments of nbdkit");
 }
 
-/* The key, if there is one, is in the pipe until the supervisor has read it: 33 bytes always fit. */
+/* The keys, if there are any, are in the pipe until the supervisor has read them: a page always fits. */
 static int make_control(struct start *s, struct err *err)
 {
-	uint8_t head[1 + KEY_LEN] = { CONTROL_PLAIN };
-	bool encrypted = repo_conf(s->repo)->suite;
+	uint8_t head[2 + REPO_KEYS_MAX] = { CONTROL_PLAIN };
+	size_t keys = 0, n = 1;
 	int code = 0;
 
 	if (pipe2(s->control, O_CLOEXEC) < 0) {
 		s->control[0] = s->control[1] = -1;
 		return err_set_errno(err, ERR_FAILED, errno, "cannot make a pipe");
 	}
-	if (encrypted) {
+	if (repo_conf(s->repo)->suite) {
+		code = repo_export_key(s->repo, head + 2, &keys, err);
 		head[0] = CONTROL_KEY;
-		code = repo_export_key(s->repo, head + 1, err);
+		head[1] = (uint8_t)(keys / KEY_LEN);
+		n = 2 + keys;
 	}
 	if (code == 0)
-		code = file_write(s->control[1], head, encrypted ? sizeof(head) : 1,
-				  "pipe to the supervisor", err);
+		code = file_write(s->control[1], head, n, "pipe to the supervisor", err);
 	mem_wipe(head, sizeof(head));
 	return code;
 }

@@ -14,7 +14,7 @@ enum supervisor_fd {
 	SUPERVISOR_LISTENER = 3,
 	SUPERVISOR_LOCK = 4, /* ID.json, locked */
 	SUPERVISOR_CONTROL =
-		5, /* a pipe: CONTROL_KEY and the key, or CONTROL_PLAIN; then CONTROL_READY */
+		5, /* a pipe: CONTROL_KEY, number of keys, keys, or CONTROL_PLAIN; then CONTROL_READY */
 };
 /* nbdkit's: 3 is the socket. */
 enum server_fd { SERVER_LOCK = 4, SERVER_KEY = 5 };

@@ -11,7 +11,7 @@
  * Invariants:
  *  1. One thread, one child, no file of the repository: what happens to nbdkit does not happen here.
  *  2. nbdkit never outlives us: the kernel kills it when we die, however (PR_SET_PDEATHSIG; the plugin keeps it so).
- *  3. The key is in one page of its own, locked and not dumped, and in the pipe to a server that starts.
+ *  3. The keys are in one page of their own, locked and not dumped, and in the pipe to a server that starts.
  *  4. The lock on ID.json is ours and nbdkit's: it is free exactly when both have ended.
  */
 #include "serve/internal.h"
@@ -43,7 +43,8 @@
 struct supervisor {
 	const char *dir, *id, *preload;
 	const char *const *server; /* its arguments */
-	uint8_t *key; /* KEY_LEN bytes at the start of a page, or NULL: not encrypted */
+	uint8_t *key; /* at the start of a page, or NULL: not encrypted */
+	size_t key_len; /* bytes: KEY_LEN for each epoch */
 	int signals, pid_fd;
 	pid_t pid; /* 0: no server runs */
 	bool ready, ending;
@@ -68,16 +69,29 @@ static void say(const char *fmt, ...)
 
 /* --- the key --- */
 
+static int control_byte(uint8_t *out, struct err *err)
+{
+	return file_read_some(SUPERVISOR_CONTROL, out, 1, "control pipe", err) == 1 ?
+		       0 :
+		       err_set(err, ERR_CHILD, "the control pipe ends at once");
+}
+
+_Static_assert(REPO_KEYS_MAX <= 4096, "in one page and in a pipe of one");
+
 static int key_receive(struct supervisor *s, struct err *err)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), done = 0;
-	char kind = 0;
+	uint8_t kind = 0, keys = 0;
 	void *p;
+	int code = control_byte(&kind, err);
 
-	if (file_read_some(SUPERVISOR_CONTROL, &kind, 1, "control pipe", err) != 1)
-		return err_set(err, ERR_CHILD, "the control pipe ends at once");
-	if (kind != CONTROL_KEY)
-		return 0;
+	if (code < 0 || kind != CONTROL_KEY)
+		return code;
+	code = control_byte(&keys, err);
+	if (code == 0 && (keys == 0 || keys > KEY_EPOCHS_MAX))
+		code = err_set(err, ERR_KEY, "%u keys were announced", keys);
+	if (code < 0)
+		return code;
 	proc_hide_memory();
 	p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
@@ -87,8 +101,9 @@ static int key_receive(struct supervisor *s, struct err *err)
 	madvise(p, page, MADV_DONTDUMP);
 	madvise(p, page, MADV_WIPEONFORK); /* the child gets it by its pipe */
 	s->key = p;
-	while (done < KEY_LEN) {
-		ssize_t n = file_read_some(SUPERVISOR_CONTROL, s->key + done, KEY_LEN - done,
+	s->key_len = (size_t)keys * KEY_LEN;
+	while (done < s->key_len) {
+		ssize_t n = file_read_some(SUPERVISOR_CONTROL, s->key + done, s->key_len - done,
 					   "control pipe", err);
 
 		if (n <= 0)
@@ -98,7 +113,7 @@ static int key_receive(struct supervisor *s, struct err *err)
 	return 0;
 }
 
-/* Returns the reading end of a pipe that holds the key: 32 bytes always fit. */
+/* Returns the reading end of a pipe that holds the keys: a page always fits. */
 static int key_pipe(const struct supervisor *s, struct err *err)
 {
 	cleanup_fd int from = -1, to = -1;
@@ -108,7 +123,7 @@ static int key_pipe(const struct supervisor *s, struct err *err)
 		return err_set_errno(err, ERR_FAILED, errno, "cannot make a pipe");
 	from = ends[0];
 	to = ends[1];
-	code = file_write(to, s->key, KEY_LEN, "pipe to nbdkit", err);
+	code = file_write(to, s->key, s->key_len, "pipe to nbdkit", err);
 	return code < 0 ? code : steal_fd(&from);
 }
 
@@ -154,7 +169,7 @@ static void __attribute__((noreturn)) leave(struct supervisor *s, bool keep, int
 	if (!keep && (s->ready || s->orphan))
 		run_remove(s->dir, s->id, NULL);
 	if (s->key)
-		mem_wipe(s->key, KEY_LEN);
+		mem_wipe(s->key, s->key_len);
 	exit(status);
 }
 

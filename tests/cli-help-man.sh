@@ -38,7 +38,7 @@ page_options "$man/livepoint.1" >page.global
 same livepoint.1 help.global page.global
 
 mapfile -t commands < <(awk '/^Commands:/ { on = 1; next } /^$/ { on = 0 } on { print $0 }' overview.txt |
-	sed -E 's/^  ([a-z]+( [a-z]+)?)  .*/\1/')
+	sed -E 's/^  ([a-z]+( [a-z-]+)?)  .*/\1/')
 [ ${#commands[@]} -ge 15 ] || fail "only ${#commands[@]} commands in --help: ${commands[*]}"
 
 declare -A page=()

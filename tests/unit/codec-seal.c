@@ -36,9 +36,9 @@ static int setup_suite(void **state, unsigned suite)
 		memset(f->other_salt, 2, SALT_LEN);
 	}
 	/* the same repository key under another uuid */
-	int r = suite ? codec_keys_import(suite, uuid, key, &f->keys, NULL) :
+	int r = suite ? codec_keys_import(suite, uuid, key, KEY_LEN, &f->keys, NULL) :
 			codec_keys_plain(uuid, &f->keys, NULL);
-	r |= suite ? codec_keys_import(suite, other_uuid, key, &f->other_keys, NULL) :
+	r |= suite ? codec_keys_import(suite, other_uuid, key, KEY_LEN, &f->other_keys, NULL) :
 		     codec_keys_plain(other_uuid, &f->other_keys, NULL);
 	r |= codec_ctx_new(f->keys, &f->ctx, NULL);
 	r |= codec_ctx_new(f->other_keys, &f->other_ctx, NULL);

@@ -24,7 +24,8 @@
 
 static struct nomem {
 	char dir[64], template[80], where[80];
-	uint8_t key[KEY_LEN];
+	uint8_t key[REPO_KEYS_MAX];
+	size_t key_len;
 	bool encrypted;
 	uint8_t id[STAY + 1][POINT_ID_LEN]; /* the last one goes */
 	char text[STAY + 1][POINT_TEXT_MAX];
@@ -47,7 +48,7 @@ static int open_repo(struct repo **out, struct err *err)
 	int ret = repo_open(m.where, REPO_WRITE, &r, err);
 
 	if (ret == 0 && m.encrypted)
-		ret = repo_unlock_raw(r, m.key, err);
+		ret = repo_unlock_raw(r, m.key, m.key_len, err);
 	if (ret == 0)
 		ret = repo_start(r, 4 * MiB, REPO_SERIAL, err);
 	if (ret == 0)
@@ -144,7 +145,7 @@ static void prepare(bool encrypted)
 	assert_non_null(m.back);
 	r = help_open(m.where, REPO_WRITE, REPO_SERIAL);
 	if (encrypted)
-		ok(repo_export_key(r, m.key, &err));
+		ok(repo_export_key(r, m.key, &m.key_len, &err));
 	for (unsigned i = 0; i <= STAY; i++) {
 		/* the point that goes comes before the last one that stays, which keeps half of it */
 		unsigned at = i == 0 ? 0 : i == 1 ? STAY : 1;

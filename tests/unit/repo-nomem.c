@@ -14,7 +14,8 @@
 
 struct nomem {
 	char dir[64], where[80];
-	uint8_t key[KEY_LEN];
+	uint8_t key[REPO_KEYS_MAX];
+	size_t key_len;
 	bool encrypted;
 	uint8_t *data, *back; /* the disk; what was read */
 	uint8_t first[POINT_ID_LEN]; /* made before */
@@ -29,7 +30,7 @@ static int open_repo(struct nomem *m, struct repo **out, struct err *err)
 	int ret = repo_open(m->where, REPO_WRITE, &r, err);
 
 	if (ret == 0 && m->encrypted)
-		ret = repo_unlock_raw(r, m->key, err);
+		ret = repo_unlock_raw(r, m->key, m->key_len, err);
 	if (ret == 0)
 		ret = repo_start(r, 4 * MiB, REPO_SERIAL, err);
 	if (ret == 0)
@@ -156,7 +157,7 @@ static void prepare(struct nomem *m, bool encrypted)
 	memcpy(m->first_data, m->data, SIZE);
 	r = help_open(m->where, REPO_WRITE, REPO_SERIAL);
 	if (encrypted)
-		ok(repo_export_key(r, m->key, &err));
+		ok(repo_export_key(r, m->key, &m->key_len, &err));
 	help_backup(r, "n", m->data, SIZE, &result);
 	memcpy(m->first, result.id, POINT_ID_LEN);
 	m->points = 1;

@@ -28,7 +28,7 @@ static int act(const char *dir, const char *key_hex, const char *quarantine)
 	str_copy(f.dir, sizeof(f.dir), dir);
 	help_random(f.uuid, UUID_LEN, 99);
 	if (!hex_decode(key, key_hex, KEY_LEN) ||
-	    codec_keys_import(1, f.uuid, key, &f.keys, &err) < 0)
+	    codec_keys_import(1, f.uuid, key, KEY_LEN, &f.keys, &err) < 0)
 		return 250;
 	help_store_open(&f, 0);
 	kept_slots(kept);
@@ -62,13 +62,14 @@ static int act(const char *dir, const char *key_hex, const char *quarantine)
 static int run_act(const struct fixture *f, const char *fault, bool quarantine)
 {
 	char self[4096] = "", hex[2 * KEY_LEN + 1];
-	uint8_t key[KEY_LEN];
+	uint8_t key[KEYS_RAW_MAX];
+	size_t key_len;
 	struct err err = ERR_INIT;
 	int status;
 	pid_t pid;
 
 	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
-	ok(codec_keys_export(f->keys, key, &err));
+	ok(codec_keys_export(f->keys, key, &key_len, &err));
 	hex_encode(hex, key, KEY_LEN);
 	pid = fork();
 	assert_true(pid >= 0);
