@@ -470,6 +470,18 @@ int catalog_gc_dropped(struct catalog *c, uint64_t token, uint64_t number,
 
 /* --- outside of prune --- */
 
+/* A slot that is in the file and good: not damaged, and not dropped either (gone means "not in the file", unless it is
+ * doomed or condemned), or the next rewrite would leave it out. */
+static void readmit(struct pack_edit *e, uint32_t slot)
+{
+	uint32_t i = slot / 8;
+	uint8_t bit = (uint8_t)(1u << slot % 8);
+
+	e->damaged[i] &= (uint8_t)~bit;
+	if (!((e->doomed[i] | e->condemned[i]) & bit))
+		e->gone[i] &= (uint8_t)~bit;
+}
+
 int catalog_pack_replaced(struct catalog *c, uint64_t token, uint64_t number, uint64_t bytes,
 			  const uint32_t *good, size_t ngood, struct err *err)
 {
@@ -495,7 +507,7 @@ int catalog_pack_replaced(struct catalog *c, uint64_t token, uint64_t number, ui
 		if (good[i] >= e.slots)
 			return err_set(err, ERR_INVALID, "pack %llu has no slot %u",
 				       (unsigned long long)number, good[i]);
-		e.damaged[good[i] / 8] &= (uint8_t) ~(1u << good[i] % 8);
+		readmit(&e, good[i]);
 	}
 	e.bytes = bytes;
 	r = pack_edit_write(c, &e, err);

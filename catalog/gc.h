@@ -104,7 +104,8 @@ int catalog_gc_dropped(struct catalog *c, uint64_t token, uint64_t number,
 		       struct err *err);
 
 /* --- maintenance of packs outside prune (heal, footer from records): under the maintenance lease --- */
-/* The pack's file was replaced: its size; these slots are good again (may be NULL).  ERR_NOT_FOUND, ERR_INVALID. */
+/* The pack's file was replaced: its size; these slots (may be NULL) are in it and good: neither damaged nor, unless doomed or
+ * condemned, gone.  ERR_NOT_FOUND, ERR_INVALID. */
 int catalog_pack_replaced(struct catalog *c, uint64_t token, uint64_t number, uint64_t bytes,
 			  const uint32_t *good, size_t ngood, struct err *err);
 /* When a pack's records were last all read and good (seconds); 0: never. */

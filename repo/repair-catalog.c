@@ -9,7 +9,8 @@
  *    the same.  An old one without its -wal is never in place: the file itself is moved first.
  * 2. While no catalog is in place nobody can begin; who had the old one open cannot take a lease in it any more, and has
  *    made his lock before he tries (catalog/lease.c).  So the second look finds everybody.
- * 3. Forgotten points come back forgotten, expired ones not at all, held ones held, as the newest state object says.
+ * 3. Forgotten points come back forgotten, expired ones as rows that only the next prune sees, held ones held, as the newest
+ *    state object says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -74,10 +75,10 @@ static int write_points(struct catalog *c, struct survey *s, uint64_t *count, st
 	for (size_t i = 0; i < s->npoints && r == 0; i++) {
 		const struct survey_point *p = &s->points[i];
 
-		if (expired(s, p))
-			continue;
+		/* Expired ones too: their rows go with the next prune, which then knows why their data is in no point, and
+		 * until then each state object says again that they are not to come back. */
 		r = catalog_rebuild_point(c, p->ref.id, &p->ref, p->m, err);
-		*count += r == 0;
+		*count += r == 0 && !expired(s, p);
 	}
 	return r;
 }

@@ -7,6 +7,7 @@
  * 2. A manifest counts when its content has its id, it decodes, and it is of this repository.
  * 3. Map objects are read, all of them: a pack that is lost is known by those that name its slots, and its number must not be
  *    used again, for a locator means one content for ever.
+ * 4. A slot that a map object names is never called gone: it is in the file, or damaged.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -316,7 +317,71 @@ static int look_pack(struct surveyor *y, struct err *err)
 	return r;
 }
 
-/* --- packs that are named but not there --- */
+/* --- slots and packs that are named but not there --- */
+
+/* More slots than the file shows: its last records may have been left out by a repair. */
+static int grow(struct slot_bits *b, uint32_t slots, struct err *err)
+{
+	uint32_t n = (slots + 7) / 8;
+	uint8_t *p;
+
+	if (!b->bits || b->nbytes >= n)
+		return 0;
+	p = mem_realloc_array(b->bits, n, 1);
+	if (!p)
+		return err_nomem(err, "survey of the packs");
+	memset(p + b->nbytes, 0, n - b->nbytes);
+	b->bits = p;
+	b->nbytes = n;
+	return 0;
+}
+
+/* A slot that is named and not in the file: left out by a repair as damaged, or dropped by a prune and named by what is
+ * garbage itself.  Who takes the first for dropped gives up what a point needs: the next prune would not keep it, even
+ * healed.  Who takes the second for damaged loses nothing: the next prune gives it up again. */
+static int doubt_gone(struct survey_pack *p, const struct slot_bits *refs, struct err *err)
+{
+	uint32_t most = refs->nbytes * 8;
+	int r;
+
+	while (most && !bits_have(refs, most - 1))
+		most--;
+	if (most > SLOT_MAX_COUNT)
+		most = SLOT_MAX_COUNT;
+	r = grow(&p->gone, most, err);
+	if (r == 0)
+		r = grow(&p->damaged, most, err);
+	for (uint32_t slot = 0; slot < most && r == 0; slot++) {
+		bool beyond = slot >= p->slots;
+
+		if (!bits_have(refs, slot)) {
+			if (beyond && !bits_set(&p->gone, most, slot))
+				r = err_nomem(err, "survey of the packs");
+			continue;
+		}
+		if (!beyond && !bits_have(&p->gone, slot))
+			continue;
+		if (!beyond)
+			p->gone.bits[slot / 8] &= (uint8_t) ~(1u << slot % 8);
+		if (!bits_set(&p->damaged, MAX(most, p->slots), slot))
+			r = err_nomem(err, "survey of the packs");
+	}
+	p->slots = MAX(p->slots, most);
+	return r;
+}
+
+static int doubt_all(struct survey *s, const struct slot_set *refs, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < s->npacks && r == 0; i++) {
+		const struct slot_bits *b = slot_set_find(refs, s->packs[i].number);
+
+		if (b)
+			r = doubt_gone(&s->packs[i], b, err);
+	}
+	return r;
+}
 
 static bool has_pack(const struct survey *s, size_t known, uint64_t number)
 {
@@ -430,6 +495,10 @@ int survey_make(struct repair *x, struct survey *s, struct err *err)
 			r = look_pack(&y, err);
 	}
 	known = s->npacks;
+	if (r == 0)
+		r = doubt_all(s, &s->map_refs, err);
+	if (r == 0)
+		r = doubt_all(s, &s->data_refs, err);
 	if (r == 0)
 		r = add_missing(s, &s->map_refs, PACK_MAP, known, err);
 	if (r == 0)
