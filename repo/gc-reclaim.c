@@ -10,8 +10,8 @@
  *  1. Only packs with doomed slots are looked at.
  *  2. Each pack: read its row again, write the new file or unlink, sync the folder, note what was dropped.  A crash in
  *     between is repaired by doing it again.
- *  3. A pack that cannot be rewritten (a bad live record, an immutable file, a limit) keeps its doomed slots; the rest
- *     goes on.
+ *  3. A pack that cannot be rewritten (a bad live record, an immutable file, a limit, no room) keeps its doomed slots; the
+ *     rest goes on.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -30,6 +30,7 @@ struct doomed_pack {
 	enum pack_class class;
 	bool whole; /* nothing is left to keep */
 	bool fixed; /* immutable */
+	bool crowded; /* there was no room for the new file */
 	uint64_t bytes, doomed; /* of the file; of it of doomed records */
 };
 struct plan {
@@ -38,6 +39,8 @@ struct plan {
 	size_t count;
 	uint64_t bytes, done; /* doomed bytes, for progress */
 	uint64_t immutable, immutable_bytes;
+	uint64_t crowded; /* packs */
+	struct err full; /* the error of the first of them */
 };
 
 /* --- the plan --- */
@@ -234,7 +237,16 @@ static int replace(struct plan *p, const struct doomed_pack *d, const struct pac
 	return 0;
 }
 
-static int rewrite(struct plan *p, const struct doomed_pack *d, const struct pack_row *row,
+/* No room for a copy.  What takes none goes on, and makes some. */
+static int crowded(struct plan *p, struct doomed_pack *d, const struct err *why)
+{
+	if (!p->crowded++)
+		p->full = *why;
+	d->crowded = true;
+	return 0;
+}
+
+static int rewrite(struct plan *p, struct doomed_pack *d, const struct pack_row *row,
 		   struct err *err)
 {
 	struct gc *g = p->gc;
@@ -263,13 +275,15 @@ static int rewrite(struct plan *p, const struct doomed_pack *d, const struct pac
 		r = replace(p, d, row, &res, err);
 	else if (r == ERR_DAMAGED || r == ERR_NOT_FOUND)
 		r = damaged(p, d, &why);
+	else if (r == ERR_NOSPC)
+		r = crowded(p, d, &why);
 	else if (err)
 		*err = why;
 	rewrite_result_release(&res);
 	return r;
 }
 
-static int reclaim_pack(struct plan *p, const struct doomed_pack *d, struct err *err)
+static int reclaim_pack(struct plan *p, struct doomed_pack *d, struct err *err)
 {
 	struct gc *g = p->gc;
 	struct pack_list now = { 0 };
@@ -304,6 +318,48 @@ static void show(const struct plan *p)
 		p->gc->spec->progress(p->gc->spec->opaque, &now);
 }
 
+static int reclaim_next(struct plan *p, struct doomed_pack *d, struct err *err)
+{
+	int r;
+
+	show(p);
+	r = gc_stopped(p->gc, err);
+	if (r == 0 && d->fixed)
+		r = immutable(p, d);
+	else if (r == 0 && left_alone(p, d))
+		leave(p, d);
+	else if (r == 0)
+		r = reclaim_pack(p, d, err);
+	if (!d->crowded)
+		p->done += d->doomed;
+	return r;
+}
+
+/* On a full disk the packs that had no room are tried again as long as others make some. */
+static int reclaim_all(struct plan *p, struct err *err)
+{
+	uint64_t before, freed = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < p->count && r == 0; i++)
+		r = reclaim_next(p, &p->packs[i], err);
+	while (r == 0 && p->crowded && p->gc->result->bytes_freed > freed) {
+		freed = p->gc->result->bytes_freed;
+		before = p->crowded;
+		p->crowded = 0;
+		for (size_t i = 0; i < p->count && before && r == 0; i++) {
+			if (!p->packs[i].crowded)
+				continue;
+			p->packs[i].crowded = false;
+			r = reclaim_next(p, &p->packs[i], err);
+			before--;
+		}
+	}
+	if (r == 0 && p->crowded && err)
+		*err = p->full;
+	return r == 0 && p->crowded ? ERR_NOSPC : r;
+}
+
 int reclaim(struct gc *g, struct err *err)
 {
 	struct plan p = { .gc = g };
@@ -313,19 +369,8 @@ int reclaim(struct gc *g, struct err *err)
 	if (r == 0)
 		r = plan_make(&p, &rows, err);
 	pack_list_release(&rows);
-	for (size_t i = 0; i < p.count && r == 0; i++) {
-		const struct doomed_pack *d = &p.packs[i];
-
-		show(&p);
-		r = gc_stopped(g, err);
-		if (r == 0 && d->fixed)
-			r = immutable(&p, d);
-		else if (r == 0 && left_alone(&p, d))
-			leave(&p, d);
-		else if (r == 0)
-			r = reclaim_pack(&p, d, err);
-		p.done += d->doomed;
-	}
+	if (r == 0)
+		r = reclaim_all(&p, err);
 	if (r == 0)
 		show(&p);
 	if (p.immutable)

@@ -180,12 +180,20 @@ int store_lock_make(struct store *s, char name[64], int *fd, struct err *err)
 	return err_set(err, ERR_IO, "cannot make a lock file in '%s/locks'", s->path);
 }
 
+/* Names of locks come out of the catalog too, which nothing protects: one that leads out of locks/ is no file's there. */
+static bool lock_name_fits(const char *name)
+{
+	return *name && *name != '.' && !strchr(name, '/');
+}
+
 /* 1: *fd has the lock now; 0: somebody holds it; ERR_NOT_FOUND. */
 static int lock_take(struct store *s, const char *name, int *fd, struct err *err)
 {
 	cleanup_free char *path = lock_path(s, name);
 	int r;
 
+	if (!lock_name_fits(name))
+		return err_set(err, ERR_NOT_FOUND, "'%s' is no name of a lock file", name);
 	if (!path)
 		return err_nomem(err, "path of a lock file");
 	r = file_open(path, O_RDONLY, 0, err);
@@ -212,6 +220,8 @@ int store_lock_remove(struct store *s, const char *name, struct err *err)
 	cleanup_free char *path = lock_path(s, name);
 	int r;
 
+	if (!lock_name_fits(name))
+		return 0;
 	if (!path)
 		return err_nomem(err, "path of a lock file");
 	r = file_unlink(path, "store.lock.remove", err);

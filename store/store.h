@@ -40,7 +40,8 @@ int store_lock_make(struct store *s, char name[64], int *fd, struct err *err);
 /* 1: somebody holds it; 0: nobody (or no file). */
 int store_lock_held(struct store *s, const char *name, struct err *err);
 int store_lock_remove(struct store *s, const char *name, struct err *err);
-/* Removes a lock file that no lease names, unless somebody holds it; safe beside store_lock_make. */
+/* A name that leads out of locks/ is that of no file: not held, and nothing is removed.
+ * Removes a lock file that no lease names, unless somebody holds it; safe beside store_lock_make. */
 int store_lock_sweep(struct store *s, const char *name, struct err *err);
 /* Names of lock files; fn returns 0 to go on. */
 int store_locks_each(struct store *s, int (*fn)(void *opaque, const char *name, struct err *err),
