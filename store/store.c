@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "store/internal.h"
 
 #include "base/banned.h"
@@ -324,9 +325,11 @@ static int stage_name(void *opaque, const char *name, struct err *err)
 	struct stages_each *e = opaque;
 	uint64_t token;
 
-	if (!parse_u64(name, &token))
-		return err_set(err, ERR_DAMAGED,
-			       "'staging/%s' is no folder of a repository; move it away", name);
+	/* Harms nobody where it is: no reason to keep backups from running. */
+	if (!parse_u64(name, &token)) {
+		log_warning("'staging/%s' is no folder of a repository; move it away", name);
+		return 0;
+	}
 	return e->fn(e->opaque, token, err);
 }
 
