@@ -140,6 +140,9 @@ int catalog_rebuild_counters(struct catalog *c, uint64_t generation, uint64_t ne
 int catalog_rebuild_end(struct catalog *c, struct audit *audit, struct err *err);
 /* Was it rebuilt and not accepted?  Rules of forget and prune refuse then. */
 int catalog_rebuilt(struct catalog *c, bool *rebuilt, struct err *err);
+/* Is there a row of this point, in whatever state, expired too? */
+int catalog_point_known(struct catalog *c, const uint8_t id[POINT_ID_LEN], bool *known,
+			struct err *err);
 /* If it was not rebuilt: 0, and nothing is logged. */
 int catalog_rebuild_accept(struct catalog *c, struct audit *audit, struct err *err);
 

@@ -345,6 +345,21 @@ int catalog_rebuilt(struct catalog *c, bool *rebuilt, struct err *err)
 	return 0;
 }
 
+int catalog_point_known(struct catalog *c, const uint8_t id[POINT_ID_LEN], bool *known,
+			struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *s = NULL;
+	int r = sql_query(c, &s, err, "SELECT 1 FROM point WHERE id = ?", "b", id,
+			  (size_t)POINT_ID_LEN);
+
+	if (r >= 0)
+		r = sql_step(c, s, err);
+	if (r < 0)
+		return r;
+	*known = r == 1;
+	return 0;
+}
+
 int catalog_rebuild_accept(struct catalog *c, struct audit *audit, struct err *err)
 {
 	cleanup_txn struct txn t = TXN_INIT;

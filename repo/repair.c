@@ -7,6 +7,8 @@
  * 2. A dry run opens the catalog read-only, takes no lease and pins nothing.
  * 3. Each step can be done twice: a run that died is done again from the start.
  * 4. A footer that was made again may bring manifests that a new catalog does not know: then the catalog is built once more.
+ *    A run that died in between is noticed by the next one: until a rebuilt catalog is accepted, it is compared with
+ *    the manifests in the packs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -131,6 +133,29 @@ static int say_problems(struct repair *x, struct catalog *c, struct err *err)
 	return 0;
 }
 
+/* 1: the catalog was rebuilt, nobody has accepted it, and packs have a manifest that it does not know; 0: else. */
+static int misses_points(struct repair *x, struct catalog *c, char why[ERR_TEXT_MAX],
+			 struct err *err)
+{
+	struct survey s = { 0 };
+	bool rebuilt = false, known = true;
+	int r = catalog_rebuilt(c, &rebuilt, err);
+
+	if (r < 0 || !rebuilt)
+		return r;
+	if (!x->spec->dry_run) /* what a dead backup renamed and never published is no point */
+		r = sweep_with(x->repo, c, err);
+	if (r == 0)
+		r = survey_make(x, &s, err);
+	for (size_t i = 0; i < s.npoints && r == 0 && known; i++)
+		r = catalog_point_known(c, s.points[i].ref.id, &known, err);
+	survey_release(&s);
+	if (r < 0 || known)
+		return r;
+	snprintf(why, ERR_TEXT_MAX, "packs have restore points that the rebuilt catalog lacks");
+	return 1;
+}
+
 /* 1: it must be built again, why says what is wrong; 0: it can be used. */
 static int catalog_condition(struct repair *x, char why[ERR_TEXT_MAX], struct err *err)
 {
@@ -163,6 +188,11 @@ static int catalog_condition(struct repair *x, char why[ERR_TEXT_MAX], struct er
 		*err = local;
 	} else {
 		r = say_problems(x, c, err);
+	}
+	if (r == 0) {
+		r = misses_points(x, c, why, err);
+		repo_catalog_put(x->repo, c);
+		return r;
 	}
 	repo_catalog_put(x->repo, c);
 	if (r == 1 && !x->spec->catalog) {
