@@ -428,7 +428,7 @@ static int repair_all(struct repair *x, struct err *err)
 	char why[ERR_TEXT_MAX];
 	struct err local = ERR_INIT;
 	int last, r = catalog_condition(x, why, err);
-	bool rebuild = r == 1, again = rebuild;
+	bool rebuild = r == 1, again = true;
 
 	while (r >= 0) {
 		if (rebuild) {
@@ -441,12 +441,13 @@ static int repair_all(struct repair *x, struct err *err)
 		r = lease_begin(x, err);
 		if (r == 0)
 			r = repair_packs(x, err);
-		rebuild = r == 0 && again && x->map_footers;
+		if (r == 0 && again && x->map_footers && !x->spec->dry_run)
+			r = misses_points(x, x->catalog, why, err);
+		rebuild = r == 1;
 		if (!rebuild)
 			break;
 		again = false;
 		r = lease_end(x, err);
-		snprintf(why, sizeof(why), "footers of map packs were made again");
 	}
 	if (r >= 0)
 		r = repair_parts(x, err);

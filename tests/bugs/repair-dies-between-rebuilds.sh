@@ -14,7 +14,7 @@ make_repo good
 one=$(lp -q backup web one.raw)
 two=$(lp -q backup web two.raw)
 map=packs/02/000000000002.pack
-for place in catalog.create.after:2 repair.catalog.quarantine:1 repair.catalog.rename:2; do
+for place in catalog.lease.after:1 catalog.create.after:2 repair.catalog.quarantine:1 repair.catalog.rename:2; do
 	rm -rf repo "$LIVEPOINT_CACHE_DIR"
 	cp -a good repo
 	export LIVEPOINT_REPOSITORY=$tmp/repo
