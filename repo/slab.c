@@ -56,7 +56,9 @@ int slab_new(uint64_t bytes, size_t slot, struct slab **out, struct err *err)
 	} else {
 		s->base = (uint8_t *)(uintptr_t)round_up_u64((uintptr_t)s->map, STEP);
 		/* Clearing 2 MiB at once is cheaper than 512 faults, and it is done ahead; without huge pages it works too. */
-		(void)madvise(s->base, s->len, MADV_HUGEPAGE);
+		/* Not the first step: the first read after the start would wait for it (3 ms of 13 measured). */
+		if (s->len > STEP)
+			(void)madvise(s->base + STEP, s->len - STEP, MADV_HUGEPAGE);
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	*out = s;
