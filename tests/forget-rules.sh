@@ -64,8 +64,8 @@ stays "${a[*]:6:2}" a --keep-within 20m
 stays "${a[*]:4:4}" a --keep-within 3d1h
 stays "${a[4]} ${a[*]:6:2}" a --keep-last 2 --keep-yearly 2
 # 22:30 UTC is the next day two hours to the east
-TZ=XXX-2 stays "${a[1]} ${a[2]} ${a[3]} ${a[4]} ${a[7]}" a --keep-daily 5 --local
-TZ=XXX-2 stays "${a[0]} ${a[2]} ${a[3]} ${a[4]} ${a[7]}" a --keep-daily 5
+TZ=EET-2 stays "${a[1]} ${a[2]} ${a[3]} ${a[4]} ${a[7]}" a --keep-daily 5 --local
+TZ=EET-2 stays "${a[0]} ${a[2]} ${a[3]} ${a[4]} ${a[7]}" a --keep-daily 5
 [ "$(points b)" = "2024-01-01T00:00:00Z 2024-01-02T00:00:00Z" ] || fail "rules for a touched b"
 
 # all names; twice named is once

@@ -3,7 +3,7 @@
 # In /tmp anybody can make our run folder first: records that lie there are not believed, or unexport would end the
 # process that they name.
 . "$(dirname "$0")/../functions.sh"
-[ "$(id -u)" = 0 ] || skip "needs root"
+requires test "$(id -u)" = 0
 requires flock --version
 
 export LIVEPOINT_RUN_DIR=$tmp/run
