@@ -472,12 +472,17 @@ static int repair_accept(struct repair *x, struct err *err)
 	struct object_ref ref;
 	struct state state = { 0 };
 	struct repo_audit audit;
-	char when[TIME_TEXT_MAX];
+	char when[TIME_TEXT_MAX], why[ERR_TEXT_MAX];
 	bool rebuilt = false;
 	int r = repo_catalog_get(x->repo, &x->catalog, err);
 
 	if (r == 0)
 		r = catalog_rebuilt(x->catalog, &rebuilt, err);
+	if (r == 0 && rebuilt)
+		r = misses_points(x, x->catalog, why, err);
+	if (r == 1)
+		r = err_set(err, ERR_DAMAGED,
+			    "%s: run 'livepoint repair' again first; nothing was accepted", why);
 	if (r == 0 && rebuilt)
 		r = catalog_state_ref(x->catalog, &ref, err);
 	if (r == 0 && rebuilt && ref.locator != LOCATOR_NONE) {

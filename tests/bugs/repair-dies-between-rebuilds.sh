@@ -23,6 +23,12 @@ for place in catalog.lease.after:1 catalog.create.after:2 repair.catalog.quarant
 	status=0
 	LIVEPOINT_FAULT=$place:kill lp -q repair >out.txt 2>&1 || status=$?
 	[ $status -eq 137 ] || fail "not killed at $place: $status, $(cat out.txt)"
+	if [ $place = catalog.create.after:2 ]; then
+		status=0
+		lp -q repair --accept >out.txt 2>&1 || status=$?
+		[ $status -eq 4 ] || fail "a catalog without its points was accepted: $status, $(cat out.txt)"
+		grep -q "run 'livepoint repair' again" out.txt || fail "no next step: $(cat out.txt)"
+	fi
 	lp -q repair >out.txt 2>&1 || fail "killed at $place: $(cat out.txt)"
 	[ "$(lp --json list | jq -c '[.[].point]')" = "[\"$one\",\"$two\"]" ] ||
 		fail "killed at $place: $(lp --json list | jq -c '[.[].point]')"
