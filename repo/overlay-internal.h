@@ -39,8 +39,8 @@ int overlay_layer_runs(struct overlay_layer *l, uint64_t offset, uint64_t n,
 		       void *opaque, struct err *err);
 int overlay_layer_read(struct overlay_layer *l, const struct overlay_below *below, void *dst,
 		       size_t n, uint64_t offset, struct err *err);
-int overlay_layer_write(struct overlay_layer *l, const struct overlay_below *below,
-			const void *src, size_t n, uint64_t offset, struct err *err);
+int overlay_layer_write(struct overlay_layer *l, const struct overlay_below *below, const void *src,
+			size_t n, uint64_t offset, struct err *err);
 int overlay_layer_zero(struct overlay_layer *l, const struct overlay_below *below, uint64_t n,
 		       uint64_t offset, struct err *err);
 int overlay_layer_trim(struct overlay_layer *l, uint64_t n, uint64_t offset, struct err *err);
