@@ -23,7 +23,7 @@
 
 struct catalog;
 
-#define CATALOG_SCHEMA_VERSION 2
+#define CATALOG_SCHEMA_VERSION 3
 
 /* Makes an empty catalog with the first schema; the file must not exist. */
 int catalog_create(const char *path, const uint8_t uuid[UUID_LEN], struct err *err);
@@ -115,7 +115,7 @@ void point_list_release(struct point_list *l);
 
 /* I2.  In one transaction: refuses (ERR_LOCKED, with the holder in the text and *holder filled) if another ingest lease
  * for the same name exists; inserts the lease; reads all live packs with their gone and damaged bits; finds the parent:
- * the complete point `since` if not NULL (ERR_NOT_FOUND if it is gone), else the name's complete point with the highest
+ * the complete point `since` if not NULL (also a forgotten one that an overlay stands on; ERR_NOT_FOUND if it is gone), else the name's complete point with the highest
  * sequence.  spec: everything but token and gen is the caller's; filled in.  *has_parent false: none, *parent untouched.
  * packs, parent: released by the caller. */
 int catalog_session_begin(struct catalog *c, struct lease *spec, const uint8_t *since,
@@ -130,7 +130,7 @@ bool catalog_can_write(const struct catalog *c);
 /* All leases; *out is freed by the caller. */
 int catalog_leases(struct catalog *c, struct lease **out, size_t *count, struct err *err);
 
-/* R1: pins a complete (or already pinned) point for a reader's lease; ERR_NOT_FOUND if it is neither. Repeating is fine. */
+/* R1: pins a complete point, or one that is pinned or has an overlay already, for a reader's lease; ERR_NOT_FOUND if it is neither. Repeating is fine. */
 int catalog_pin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_LEN], struct err *err);
 int catalog_unpin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_LEN],
 		  struct err *err);
@@ -141,6 +141,7 @@ int catalog_pack_begin(struct catalog *c, uint64_t token, enum pack_kind kind, u
 /* I8: the same for an index segment. */
 int catalog_segment_begin(struct catalog *c, uint64_t token, uint64_t *number, struct err *err);
 
+struct overlay_sealed;
 struct pack_done {
 	uint64_t number;
 	uint32_t slots;
@@ -151,6 +152,8 @@ struct session_done {
 	size_t npacks;
 	uint64_t segment; /* number to list; 0: none */
 	uint64_t segment_records;
+	const struct overlay_sealed *
+		overlay; /* publish: the overlay that becomes the point (catalog/overlay.h); NULL: none */
 };
 /* I9: checkpoint. */
 int catalog_checkpoint(struct catalog *c, uint64_t token, const struct session_done *done,

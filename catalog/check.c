@@ -54,6 +54,10 @@ static const char *const check_rules[] = {
 	" JOIN point p ON p.num = h.point WHERE p.state <> 1",
 	"SELECT 'point ' || lower(hex(id)) || ' is expired and yet pinned' FROM point WHERE state = 3"
 	" AND num IN (SELECT point FROM pin)",
+	"SELECT 'overlay ' || o.id || ' stands on point ' || lower(hex(p.id)) || ', which is expired'"
+	" FROM overlay o JOIN point p ON p.num = o.point WHERE p.state = 3",
+	"SELECT 'overlay ' || id || ' has no id of an overlay' FROM overlay"
+	" WHERE id NOT GLOB 'o[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'",
 	"SELECT 'manifest of expired point ' || lower(hex(id)) || ' is in a pack that is not there'"
 	" FROM tomb WHERE NOT " LOCATOR_LIVE("manifest_locator"),
 	"SELECT 'audit entry ' || number || ' has none before it' FROM audit a, meta"

@@ -60,7 +60,8 @@ static int gc_roots(struct catalog *c, uint64_t token, int64_t now, bool keep,
 	if (r >= 0)
 		r = sql_run(c, err,
 			    "UPDATE point SET state = 3 WHERE state = 2 AND until <= ?"
-			    " AND num NOT IN (SELECT point FROM pin)",
+			    " AND num NOT IN (SELECT point FROM pin)"
+			    " AND NOT EXISTS (SELECT 1 FROM overlay o WHERE o.point = point.num)",
 			    "u", now);
 	if (r >= 0)
 		r = points_where(c,

@@ -8,7 +8,7 @@
  *     live; each of its transactions looks for the token first (ERR_FENCED).
  *  2. gone contains condemned and doomed, and what was dropped; it is kept as long as the pack's row.
  *  3. A slot goes used -> condemned -> used again, or doomed -> dropped; never back from doomed.
- *  4. A held point is never forgotten; a pinned one never expires.
+ *  4. A held point is never forgotten; a pinned one, and one that an overlay stands on, never expires.
  */
 #ifndef LIVEPOINT_CATALOG_GC_H
 #define LIVEPOINT_CATALOG_GC_H
@@ -69,7 +69,7 @@ int catalog_state_publish(struct catalog *c, uint64_t token, const struct sessio
 			  struct audit *audit, struct err *err);
 
 /* --- prune: the token is that of the maintenance lease (ERR_FENCED if it ended, ERR_INTERNAL if it is another kind) --- */
-/* G4: forgotten points that nobody pins and whose `until` is not after now become expired; roots: all points that are not
+/* G4: forgotten points that nobody pins, that no overlay stands on and whose `until` is not after now become expired; roots: all points that are not
  * expired; expired: those that are, also from a prune that ended before G8; packs: live ones with all bits.  Raises
  * nothing, condemns nothing.  Lists are released by the caller. */
 int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
@@ -128,6 +128,9 @@ int catalog_rebuild_pack(struct catalog *c, const struct rebuilt_pack *p, struct
 int catalog_rebuild_point(struct catalog *c, const uint8_t id[POINT_ID_LEN],
 			  const struct object_ref *ref, const struct manifest *m, struct err *err);
 int catalog_rebuild_segment(struct catalog *c, uint64_t number, uint64_t records, struct err *err);
+/* After the point that it stands on (ERR_NOT_FOUND).  A point that turns out to be expired takes its overlays' rows with it. */
+struct overlay_row;
+int catalog_rebuild_overlay(struct catalog *c, const struct overlay_row *row, struct err *err);
 /* Holds, forgotten and expired points, counters, the end of the audit log; `state` may be NULL.  What it says of points
  * that are not there is passed over. */
 int catalog_rebuild_state(struct catalog *c, const struct state *state,

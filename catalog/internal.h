@@ -17,6 +17,7 @@
 
 #include "base/fault.h"
 #include "catalog/gc.h"
+#include "catalog/overlay.h"
 
 #define CATALOG_APPLICATION_ID 0x4c495650 /* "LIVP" */
 #define CATALOG_PAGE_SIZE 8192 /* bytes */
@@ -188,6 +189,13 @@ int hold_put(struct catalog *c, const struct hold_change *h, struct err *err);
 /* --- state.c --- */
 /* The reference that meta has; ERR_DAMAGED if it cannot be. */
 int state_ref_read(struct catalog *c, struct object_ref *out, struct err *err);
+
+/* --- overlay.c --- */
+/* Both in the transaction that is open.  In a rebuild points have no state yet: any will do. */
+int overlay_put(struct catalog *c, const struct overlay_row *row, struct err *err);
+/* id: of the point that it became, whose row is there. */
+int overlay_seal(struct catalog *c, const struct overlay_sealed *sealed,
+		 const uint8_t id[POINT_ID_LEN], struct err *err);
 
 /* --- gc.c --- */
 /* ERR_FENCED, or ERR_INTERNAL if it is not a maintenance lease. */

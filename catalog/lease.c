@@ -218,7 +218,8 @@ int catalog_pin(struct catalog *c, uint64_t token, const uint8_t id[POINT_ID_LEN
 		return r;
 	r = sql_query(c, &s, err,
 		      "SELECT num FROM point p WHERE id = ? AND state <> 3 AND (state = 1"
-		      " OR EXISTS (SELECT 1 FROM pin WHERE pin.point = p.num))",
+		      " OR EXISTS (SELECT 1 FROM pin WHERE pin.point = p.num)"
+		      " OR EXISTS (SELECT 1 FROM overlay o WHERE o.point = p.num))",
 		      "b", id, (size_t)POINT_ID_LEN);
 	if (r >= 0)
 		r = sql_step(c, s, err);

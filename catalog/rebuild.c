@@ -156,6 +156,13 @@ int catalog_rebuild_point(struct catalog *c, const uint8_t id[POINT_ID_LEN],
 	return r < 0 ? r : MIN(point_insert(c, id, POINT_EXPIRED, ref, m, err), 0);
 }
 
+int catalog_rebuild_overlay(struct catalog *c, const struct overlay_row *row, struct err *err)
+{
+	int r = rebuild_open(c, err);
+
+	return r < 0 ? r : overlay_put(c, row, err);
+}
+
 /* --- the state object --- */
 
 static int state_points(struct catalog *c, const struct state *state, struct err *err)
@@ -302,6 +309,11 @@ static int states_settle(struct catalog *c, struct err *err)
 			    "INSERT INTO hold (point, reason, since, until)"
 			    " SELECT p.num, h.reason, h.since, h.until FROM temp.rebuild_hold h"
 			    " JOIN point p ON p.id = h.id WHERE p.state = 1",
+			    "");
+	if (r >= 0)
+		r = sql_run(c, err,
+			    "DELETE FROM overlay WHERE point IN"
+			    " (SELECT num FROM point WHERE state = 3)",
 			    "");
 	return r < 0 ? r : (int)MIN(left, INT32_MAX);
 }

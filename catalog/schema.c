@@ -52,9 +52,15 @@
  * tomb		Expired points whose row is gone but whose manifest still lies in a pack (doomed):
  *		a rebuild that finds it must not bring the point back.  Goes when that slot is
  *		dropped.
+ * overlay	Writable views (overlays/ID/).  id, name ("": none).  state: 1 there, 2 going: discarded or
+ *		sealed, its files may be removed, then the row goes.  point: that it stands on, NULL of
+ *		one that is going; prune keeps the point.  layer: the first of its layers that
+ *		counts (those below were sealed into the point).  sealed: id of the point that an
+ *		overlay that is going has become.  created: time.
  * audit	A row for each command that changed the repository, numbered without a gap; mac is
  *		over the row before and this one (livepoint-repository(5)).
  *
+ * Rows of overlays are rebuilt from the headers in their folders.
  * What cannot be rebuilt from the packs: verification results, the audit log; holds and forgotten
  * points newer than the newest state object; which packs were published.
  */
@@ -222,9 +228,24 @@ static const char schema_2[] =
 	" mac BLOB NOT NULL CHECK (length(mac) = 32)"
 	") STRICT;";
 
+static const char schema_3[] =
+	"CREATE TABLE overlay ("
+	" id TEXT NOT NULL PRIMARY KEY CHECK (length(id) = 9),"
+	" name TEXT NOT NULL,"
+	" point INTEGER REFERENCES point (num),"
+	" created INTEGER NOT NULL,"
+	" layer INTEGER NOT NULL CHECK (layer BETWEEN 1 AND 4294967295),"
+	" state INTEGER NOT NULL CHECK (state IN (1, 2)),"
+	" sealed BLOB CHECK (sealed IS NULL OR (state = 2 AND length(sealed) = 16)),"
+	" CHECK ((point IS NULL) = (state = 2))"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE UNIQUE INDEX overlay_name ON overlay (name) WHERE name <> '' AND state = 1;"
+	"CREATE INDEX overlay_point ON overlay (point) WHERE point IS NOT NULL;";
+
 const struct schema_step schema_steps[CATALOG_SCHEMA_VERSION] = {
 	{ schema_1 },
 	{ schema_2 },
+	{ schema_3 },
 };
 
 static int set_version(struct catalog *c, int version, struct err *err)

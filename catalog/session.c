@@ -27,8 +27,10 @@ static int session_parent(struct catalog *c, const struct lease *spec, const uin
 	if (!since)
 		return point_newest(c, spec->name, parent, err);
 	r = sql_query(c, &s, err,
-		      "SELECT " POINT_COLUMNS " FROM point p WHERE p.id = ? AND p.state = 1", "b",
-		      since, (size_t)POINT_ID_LEN);
+		      "SELECT " POINT_COLUMNS
+		      " FROM point p WHERE p.id = ? AND (p.state = 1 OR (p.state = 2"
+		      " AND EXISTS (SELECT 1 FROM overlay o WHERE o.point = p.num)))",
+		      "b", since, (size_t)POINT_ID_LEN);
 	if (r >= 0)
 		r = point_first(c, s, parent, err);
 	return r != 0 ? r : point_missing(since, err);
@@ -414,6 +416,8 @@ int catalog_publish(struct catalog *c, uint64_t token, const struct session_done
 			    "u", token);
 	if (r >= 0)
 		r = point_insert(c, id, POINT_COMPLETE, manifest_ref, m, err);
+	if (r >= 0 && done->overlay)
+		r = overlay_seal(c, done->overlay, id, err);
 	if (r >= 0)
 		r = audit_put(c, audit, err);
 	if (r >= 0)

@@ -230,7 +230,7 @@ HELP int help_mac(void *opaque, const uint8_t previous[ID_LEN], const struct aud
 HELP char *help_rows(struct fixture *f)
 {
 	static const char *const tables[] = { "meta", "pack",  "point", "hold",
-					      "tomb", "audit", "lease" };
+					      "tomb", "audit", "lease", "overlay" };
 	cleanup_buf struct buf b = BUF_INIT;
 	size_t i;
 	int col;

@@ -100,7 +100,7 @@ static void test_identity(void **state)
 		const char *sql;
 		int code;
 	} rows[] = {
-		{ "PRAGMA user_version = 3", ERR_NO_REPO },
+		{ "PRAGMA user_version = 99", ERR_NO_REPO },
 		{ "PRAGMA user_version = 0", ERR_DAMAGED },
 		{ "PRAGMA user_version = -1", ERR_DAMAGED },
 		{ "PRAGMA user_version = 1; PRAGMA application_id = 7", ERR_DAMAGED },
@@ -148,28 +148,26 @@ static void test_upgrade(void **state)
 	static const struct schema_step steps[] = {
 		{ "this is never run" },
 		{ "nor this" },
+		{ "nor that" },
 		{ "CREATE TABLE extra (x INTEGER) STRICT; INSERT INTO extra VALUES (7)" },
 		{ "UPDATE extra SET x = x + 1" },
 	};
 	const struct schema_step bad[] = {
-		steps[0],
-		steps[1],
-		steps[2],
-		steps[3],
-		{ "UPDATE extra SET x = 99; SELECT * FROM missing" },
+		steps[0], steps[1], steps[2],
+		steps[3], steps[4], { "UPDATE extra SET x = 99; SELECT * FROM missing" },
 	};
 	struct fixture *f = *state;
 
 	help_backup(f, "a", 5, 1);
-	assert_ok(f, schema_upgrade(f->c, steps, 2, &f->err)); /* nothing to do */
-	assert_ok(f, schema_upgrade(f->c, steps, 4, &f->err));
-	assert_int_equal(help_number(f, "PRAGMA user_version"), 4);
+	assert_ok(f, schema_upgrade(f->c, steps, 3, &f->err)); /* nothing to do */
+	assert_ok(f, schema_upgrade(f->c, steps, 5, &f->err));
+	assert_int_equal(help_number(f, "PRAGMA user_version"), 5);
 	assert_int_equal(help_number(f, "SELECT x FROM extra"), 8);
-	assert_ok(f, schema_upgrade(f->c, steps, 4, &f->err)); /* once is enough */
+	assert_ok(f, schema_upgrade(f->c, steps, 5, &f->err)); /* once is enough */
 	assert_int_equal(help_number(f, "SELECT x FROM extra"), 8);
-	assert_true(schema_upgrade(f->c, bad, 5, &f->err) < 0);
-	assert_non_null(strstr(f->err.text, "schema 4 to 5"));
-	assert_int_equal(help_number(f, "PRAGMA user_version"), 4); /* all of a step or nothing */
+	assert_true(schema_upgrade(f->c, bad, 6, &f->err) < 0);
+	assert_non_null(strstr(f->err.text, "schema 5 to 6"));
+	assert_int_equal(help_number(f, "PRAGMA user_version"), 5); /* all of a step or nothing */
 	assert_int_equal(help_number(f, "SELECT x FROM extra"), 8);
 	assert_int_equal(help_number(f, "SELECT count(*) FROM point"), 1);
 }
@@ -200,7 +198,7 @@ static void make_version_1(struct fixture *f)
 	sqlite3_close(db);
 }
 
-/* What version 2 says of it. */
+/* What today's version says of it. */
 static void look_at_version_1(struct fixture *f)
 {
 	struct pack_list packs = { 0 };
@@ -256,7 +254,7 @@ static void test_version_1(void **state)
 	/* written: migrated, once */
 	help_open(f);
 	look_at_version_1(f);
-	assert_int_equal(help_number(f, "PRAGMA user_version"), 2);
+	assert_int_equal(help_number(f, "PRAGMA user_version"), CATALOG_SCHEMA_VERSION);
 	catalog_close(f->c);
 	help_open(f);
 	look_at_version_1(f);
