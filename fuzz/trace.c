@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Boot traces. */
-#include "format/trace.h"
+#include "format/sidefile.h"
 #include "fuzz/fuzz.h"
 
 #include "base/banned.h"

@@ -625,6 +625,8 @@ static int steps(struct gc *g, struct err *err)
 	/* G9; also beside a backup that is waited for: doomed is doomed */
 	if (r == 0)
 		r = reclaim(g, err);
+	if (r == 0)
+		r = sidefile_sweep(g->repo, g->catalog, err);
 	return r == 0 ? log_end(g, err) : r;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/pool.h"
 #include "catalog/gc.h"
+#include "format/sidefile.h"
 #include "repo/repo.h"
 #include "store/store.h"
 
@@ -192,5 +193,15 @@ int sweep_check(struct repo *r, struct catalog *c, struct err *err);
 int sweep_rows(struct repo *r, struct catalog *c, uint64_t token, struct err *err);
 /* Sweep on a connection of the caller's. */
 int sweep_with(struct repo *r, struct catalog *c, struct err *err);
+
+/* --- side files (repo/sidefile.c) --- */
+/* Appends the payload, which fits in every check, of a file of this kind; ERR_NOT_FOUND, ERR_DAMAGED, ERR_UNSUPPORTED. */
+int sidefile_read(struct repo *r, enum sidefile_kind kind, const char *path, struct buf *payload,
+		  struct err *err);
+/* Replaces path in folder, which is made if it is missing. */
+int sidefile_write(struct repo *r, enum sidefile_kind kind, const char *folder, const char *path,
+		   const struct buf *payload, struct err *err);
+/* Removes traces of names, and proofs of points, that the catalog does not know any more. */
+int sidefile_sweep(struct repo *r, struct catalog *c, struct err *err);
 
 #endif

@@ -16,7 +16,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "format/trace.h"
+#include "format/sidefile.h"
 #include "repo/internal.h"
 #include "repo/trace.h"
 
@@ -114,98 +114,23 @@ static char *trace_path(struct repo *r, const char *name, const char *disk)
 	return str_printf("%s/traces/%s~%s.trace", r->path, name, disk);
 }
 
-static int seal(struct repo *r, struct store_reader *reader, const struct buf *payload,
-		struct buf *out, struct err *err)
-{
-	struct trace_header h = { .suite = codec_keys_suite(r->keys)->number,
-				  .epoch = codec_keys_epoch(r->keys) };
-	struct record_header record = { .type = OBJECT_BLOB,
-					.codec = CODEC_RAW,
-					.plain_len = (uint32_t)payload->len };
-	cleanup_ptr(codec_pack_key) key = NULL;
-	uint8_t header[TRACE_HEADER_LEN];
-	int code;
-
-	memcpy(h.uuid, codec_keys_uuid(r->keys), UUID_LEN);
-	if (h.suite)
-		random_bytes(h.salt, SALT_LEN);
-	record.xxh3 = h.suite ? 0 : check_xxh3(payload->data, payload->len);
-	code = codec_id(store_reader_codec(reader), payload->data, payload->len, record.id, err);
-	if (code == 0)
-		code = codec_pack_key_new(r->keys, h.salt, h.epoch, 0, &key, err);
-	if (code < 0)
-		return code;
-	trace_header_encode(&h, header);
-	buf_put(out, header, sizeof(header));
-	buf_put_zero(out, RECORD_HEADER_LEN + payload->len + codec_overhead(r->keys));
-	if (out->failed)
-		return err_nomem(err, "boot trace");
-	code = codec_seal_record(store_reader_codec(reader), key, &record, payload->data,
-				 payload->len, out->data + TRACE_HEADER_LEN + RECORD_HEADER_LEN,
-				 err);
-	if (code == 0)
-		record_header_encode(&record, out->data + TRACE_HEADER_LEN);
-	return code;
-}
-
-static int unseal(struct repo *r, struct store_reader *reader, const struct buf *in,
-		  struct buf *payload, struct err *err)
-{
-	const uint8_t *at = in->data + TRACE_HEADER_LEN;
-	cleanup_ptr(codec_pack_key) key = NULL;
-	struct record_header record;
-	struct trace_header h;
-	int code;
-
-	if (in->len < TRACE_HEADER_LEN + RECORD_HEADER_LEN)
-		return err_set(err, ERR_DAMAGED, "boot trace: it is cut off");
-	code = trace_header_decode(in->data, &h, err);
-	if (code == 0)
-		code = record_header_decode(at, &record, err);
-	if (code < 0)
-		return code;
-	if (h.suite != codec_keys_suite(r->keys)->number ||
-	    memcmp(h.uuid, codec_keys_uuid(r->keys), UUID_LEN) != 0 ||
-	    in->len != TRACE_HEADER_LEN + RECORD_HEADER_LEN + (size_t)record.stored_len)
-		return err_set(err, ERR_DAMAGED, "boot trace: of another repository, or cut off");
-	code = codec_pack_key_new(r->keys, h.salt, h.epoch, 0, &key, err);
-	if (code < 0)
-		return code;
-	if (!buf_reserve(payload, record.plain_len))
-		return err_nomem(err, "boot trace");
-	code = codec_open_record(store_reader_codec(reader), key, &record, at + RECORD_HEADER_LEN,
-				 payload->data, err);
-	if (code == 0)
-		payload->len = record.plain_len;
-	return code;
-}
-
 /* Fills *out; ERR_NOT_FOUND if there is none. */
 static int trace_load(struct repo_trace *t, struct trace *out, struct err *err)
 {
 	const char *name = t->disk->point->m->name, *disk = t->disk->info->name;
 	cleanup_free char *path = trace_path(t->repo, name, disk);
-	struct store_reader *reader = NULL;
-	cleanup_buf struct buf file = BUF_INIT, payload = BUF_INIT;
-	int code;
+	cleanup_buf struct buf payload = BUF_INIT;
+	int code = path ? 0 : err_nomem(err, "path of a boot trace");
 
-	if (!path)
-		return err_nomem(err, "path of a boot trace");
-	code = file_read_all(path, TRACE_FILE_MAX, &file, err);
 	if (code == 0)
-		code = repo_reader_get(t->repo, &reader, err);
-	if (code < 0)
-		return code;
-	code = unseal(t->repo, reader, &file, &payload, err);
-	repo_reader_put(t->repo, reader);
+		code = sidefile_read(t->repo, SIDEFILE_TRACE, path, &payload, err);
 	if (code == 0)
 		code = trace_decode(payload.data, payload.len, out, err);
 	if (code < 0)
 		return code;
-	/* A renamed file would be right in itself. */
 	if (strcmp(out->name, name) != 0 || strcmp(out->disk, disk) != 0) {
 		trace_release(out);
-		return err_set(err, ERR_DAMAGED, "boot trace: of another disk");
+		return err_set(err, ERR_DAMAGED, "'%s': the boot trace of another disk", path);
 	}
 	return 0;
 }
@@ -214,23 +139,13 @@ static int trace_write(struct repo_trace *t, const struct trace *record, struct 
 {
 	cleanup_free char *path = trace_path(t->repo, record->name, record->disk);
 	cleanup_free char *folder = str_printf("%s/traces", t->repo->path);
-	cleanup_buf struct buf payload = BUF_INIT, file = BUF_INIT;
-	struct store_reader *reader = NULL;
+	cleanup_buf struct buf payload = BUF_INIT;
 	int code = trace_encode(record, &payload, err);
 
 	if (code == 0 && (!path || !folder))
 		code = err_nomem(err, "path of a boot trace");
-	if (code == 0)
-		code = dir_make(folder, 0700, "repo.trace.folder", err);
-	if (code >= 0)
-		code = repo_reader_get(t->repo, &reader, err);
-	if (code < 0)
-		return code;
-	code = seal(t->repo, reader, &payload, &file, err);
-	repo_reader_put(t->repo, reader);
-	if (code == 0)
-		code = file_write_all(path, file.data, file.len, 0600, true, "repo.trace", err);
-	return code;
+	return code < 0 ? code :
+			  sidefile_write(t->repo, SIDEFILE_TRACE, folder, path, &payload, err);
 }
 
 /* --- recording --- */

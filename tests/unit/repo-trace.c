@@ -5,7 +5,7 @@
  */
 #include "tests/unit/repo-help.h"
 
-#include "format/trace.h"
+#include "format/sidefile.h"
 #include "repo/internal.h"
 #include "repo/trace.h"
 
@@ -213,7 +213,7 @@ static void damaged(void **state)
 	prepare(&f, true);
 	record(&f);
 	trace_file(&f, path);
-	ok(file_read_all(path, TRACE_FILE_MAX, &file, &err));
+	ok(file_read_all(path, SIDEFILE_MAX, &file, &err));
 	open_disk(&f, 64 * MiB);
 	for (size_t i = 0; i < file.len; i += 7) {
 		file.data[i] ^= 0x10;
@@ -246,14 +246,14 @@ static void short_one_does_not_replace(void **state)
 	prepare(&f, false);
 	record(&f);
 	trace_file(&f, path);
-	ok(file_read_all(path, TRACE_FILE_MAX, &before, &err));
+	ok(file_read_all(path, SIDEFILE_MAX, &before, &err));
 	open_disk(&f, 64 * MiB);
 	t = repo_trace_start(f.disk);
 	for (uint64_t chunk = 0; chunk < 8; chunk++)
 		read_chunk(&f, t, chunk);
 	repo_trace_end(t);
 	close_disk(&f);
-	ok(file_read_all(path, TRACE_FILE_MAX, &after, &err));
+	ok(file_read_all(path, SIDEFILE_MAX, &after, &err));
 	assert_int_equal(before.len, after.len);
 	assert_memory_equal(before.data, after.data, before.len);
 	buf_release(&before);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * Boot traces; byte tables in livepoint-repository(5).
+ * Side files: their header, boot traces, proofs by booting; byte tables in livepoint-repository(5).
  *
  * Chunk numbers are written as differences to the one before, zigzag and LEB128: a boot reads mostly forwards, so a chunk
  * costs one or two bytes.
@@ -13,53 +13,60 @@
 #include <stdlib.h>
 
 #include "format/internal.h"
-#include "format/trace.h"
+#include "format/sidefile.h"
 
 #include "base/banned.h"
 
-static const uint8_t trace_magic[4] = "LPTR";
-#define TRACE_VERSION 1
+static const uint8_t sidefile_magic[4] = "LPSF";
+#define SIDEFILE_VERSION 1
+#define CHECKED 60u /* bytes of the header before its check */
+
+void sidefile_header_encode(const struct sidefile_header *h, uint8_t out[SIDEFILE_HEADER_LEN])
+{
+	memset(out, 0, SIDEFILE_HEADER_LEN);
+	memcpy(out, sidefile_magic, sizeof(sidefile_magic));
+	out[4] = SIDEFILE_VERSION;
+	out[5] = (uint8_t)h->kind;
+	put_le16(out + 6, h->suite);
+	put_le32(out + 8, h->epoch);
+	memcpy(out + 12, h->uuid, UUID_LEN);
+	memcpy(out + 28, h->salt, SALT_LEN);
+	put_le32(out + CHECKED, check_crc32c(out, CHECKED));
+}
+
+int sidefile_header_decode(const uint8_t in[SIDEFILE_HEADER_LEN], struct sidefile_header *out,
+			   struct err *err)
+{
+	struct sidefile_header h = { 0 };
+
+	if (memcmp(in, sidefile_magic, sizeof(sidefile_magic)) != 0)
+		return err_set(err, ERR_DAMAGED, "not a side file");
+	if (check_crc32c(in, CHECKED) != get_le32(in + CHECKED))
+		return err_set(err, ERR_DAMAGED, "the check of its header does not match");
+	if (in[4] != SIDEFILE_VERSION)
+		return err_set(err, ERR_UNSUPPORTED, "side file of version %u", in[4]);
+	h.kind = in[5];
+	h.suite = get_le16(in + 6);
+	h.epoch = get_le32(in + 8);
+	memcpy(h.uuid, in + 12, UUID_LEN);
+	memcpy(h.salt, in + 28, SALT_LEN);
+	if (h.suite > SUITE_LAST)
+		return err_set(err, ERR_UNSUPPORTED, "side file of cipher suite %u", h.suite);
+	if (h.kind != SIDEFILE_TRACE && h.kind != SIDEFILE_PROOF)
+		return err_set(err, ERR_UNSUPPORTED, "side file of kind %u", in[5]);
+	if ((h.suite == 0) != (h.epoch == 0) || (h.suite == 0 && !mem_is_zero(h.salt, SALT_LEN)))
+		return err_set(err, ERR_DAMAGED, "its key epoch or salt do not fit");
+	*out = h;
+	return 0;
+}
+
+/* --- boot traces --- */
 
 void trace_release(struct trace *t)
 {
 	free(t->chunks);
 	t->chunks = NULL;
 	t->count = 0;
-}
-
-void trace_header_encode(const struct trace_header *h, uint8_t out[TRACE_HEADER_LEN])
-{
-	memset(out, 0, TRACE_HEADER_LEN);
-	memcpy(out, trace_magic, sizeof(trace_magic));
-	put_le16(out + 4, TRACE_VERSION);
-	put_le16(out + 6, h->suite);
-	put_le32(out + 8, h->epoch);
-	memcpy(out + 12, h->uuid, UUID_LEN);
-	memcpy(out + 28, h->salt, SALT_LEN);
-	put_le32(out + 60, check_crc32c(out, 60));
-}
-
-int trace_header_decode(const uint8_t in[TRACE_HEADER_LEN], struct trace_header *out,
-			struct err *err)
-{
-	struct trace_header h = { 0 };
-
-	if (memcmp(in, trace_magic, sizeof(trace_magic)) != 0)
-		return err_set(err, ERR_DAMAGED, "not a boot trace");
-	if (check_crc32c(in, 60) != get_le32(in + 60))
-		return err_set(err, ERR_DAMAGED, "the check of the trace's header does not match");
-	if (get_le16(in + 4) != TRACE_VERSION)
-		return err_set(err, ERR_UNSUPPORTED, "boot trace of version %u", get_le16(in + 4));
-	h.suite = get_le16(in + 6);
-	h.epoch = get_le32(in + 8);
-	memcpy(h.uuid, in + 12, UUID_LEN);
-	memcpy(h.salt, in + 28, SALT_LEN);
-	if (h.suite > SUITE_LAST)
-		return err_set(err, ERR_UNSUPPORTED, "boot trace of cipher suite %u", h.suite);
-	if ((h.suite == 0) != (h.epoch == 0) || (h.suite == 0 && !mem_is_zero(h.salt, SALT_LEN)))
-		return err_set(err, ERR_DAMAGED, "key epoch or salt of the trace do not fit");
-	*out = h;
-	return 0;
 }
 
 /* What is wrong with the fields, or NULL. */
@@ -150,5 +157,78 @@ int trace_decode(const void *p, size_t n, struct trace *out, struct err *err)
 		return err_set(err, ERR_DAMAGED, "boot trace: %s", wrong);
 	*out = t;
 	t = (struct trace){ 0 };
+	return 0;
+}
+
+/* --- proofs by booting --- */
+
+void proof_release(struct proof *p)
+{
+	free(p->verdict);
+	free(p->png);
+	p->verdict = NULL;
+	p->png = NULL;
+	p->png_len = 0;
+}
+
+int proof_encode(const struct proof *p, struct buf *out, struct err *err)
+{
+	size_t n = strlen(p->verdict);
+
+	if (n < 1 || n > PROOF_VERDICT_MAX || p->png_len > PROOF_PNG_MAX ||
+	    !text_bytes_valid((const uint8_t *)p->verdict, n))
+		return err_set(err, ERR_TOO_BIG,
+			       "proof by booting: a verdict of %zu bytes, a screen of %zu", n,
+			       p->png_len);
+	buf_put(out, p->point, POINT_ID_LEN);
+	buf_put_le64(out, (uint64_t)p->time);
+	buf_put_u8(out, p->passed);
+	buf_put_le32(out, (uint32_t)n);
+	buf_put(out, p->verdict, n);
+	buf_put_le32(out, (uint32_t)p->png_len);
+	if (p->png_len)
+		buf_put(out, p->png, p->png_len);
+	return out->failed ? err_nomem(err, "proof by booting") : 0;
+}
+
+/* A counted run of bytes with a 0 behind it; NULL if it does not hold or there is no memory (*nomem). */
+static uint8_t *get_bytes(struct cursor *c, size_t max, size_t *n, bool *nomem)
+{
+	uint32_t len = cursor_le32(c);
+	uint8_t *p;
+
+	if (len > max || len > cursor_left(c)) {
+		c->failed = true;
+		return NULL;
+	}
+	p = mem_alloc((size_t)len + 1);
+	*nomem |= !p;
+	if (p)
+		cursor_get(c, p, len);
+	*n = len;
+	return p;
+}
+
+int proof_decode(const void *p, size_t n, struct proof *out, struct err *err)
+{
+	__attribute__((cleanup(proof_release))) struct proof proof = { 0 };
+	struct cursor c = cursor_of(p, n);
+	size_t text = 0;
+	bool nomem = false;
+	unsigned passed;
+
+	cursor_get(&c, proof.point, POINT_ID_LEN);
+	proof.time = (int64_t)cursor_le64(&c);
+	passed = cursor_u8(&c);
+	proof.passed = passed;
+	proof.verdict = (char *)get_bytes(&c, PROOF_VERDICT_MAX, &text, &nomem);
+	proof.png = get_bytes(&c, PROOF_PNG_MAX, &proof.png_len, &nomem);
+	if (nomem)
+		return err_nomem(err, "proof by booting");
+	if (c.failed || cursor_left(&c) || passed > 1 || text < 1 ||
+	    !text_bytes_valid((const uint8_t *)proof.verdict, text))
+		return err_set(err, ERR_DAMAGED, "proof by booting: a field or a length is wrong");
+	*out = proof;
+	proof = (struct proof){ 0 };
 	return 0;
 }
