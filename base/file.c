@@ -268,6 +268,60 @@ int file_size(int fd, uint64_t *bytes, const char *path, struct err *err)
 	return ERR_INVALID;
 }
 
+int file_truncate(int fd, uint64_t size, const char *path, const char *point, struct err *err)
+{
+	int fault = step_fault(point), r;
+
+	if (fault)
+		return fail_errno(err, fault, "set the size of", path);
+	r = check_range(size, 0, path, err);
+	if (r < 0)
+		return r;
+	do
+		r = ftruncate(fd, (off_t)size);
+	while (r < 0 && errno == EINTR);
+	if (r == 0)
+		return 0;
+	fault = errno;
+	r = fail_errno(err, fault, "set the size of", path);
+	return fault == EFBIG ? err_recode(err, ERR_TOO_BIG) : r;
+}
+
+int file_punch(int fd, uint64_t offset, uint64_t n, const char *path, const char *point,
+	       struct err *err)
+{
+	int fault = step_fault(point), r = check_range(offset, n, path, err);
+
+	if (r < 0)
+		return r;
+	if (fault)
+		return fail_errno_at(err, fault, "make a hole in", path, offset);
+	do
+		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			      (off_t)n);
+	while (r < 0 && errno == EINTR);
+	if (r == 0)
+		return 1;
+	return errno == EOPNOTSUPP || errno == ENOSYS ?
+		       0 :
+		       fail_errno_at(err, errno, "make a hole in", path, offset);
+}
+
+void file_drop_cache(int fd)
+{
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+int file_allocated(int fd, uint64_t *bytes, const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return fail_errno(err, errno, "stat", path);
+	*bytes = (uint64_t)st.st_blocks * 512;
+	return 0;
+}
+
 void file_writeback_start(int fd, uint64_t offset, uint64_t n)
 {
 	/* Without the WAIT flags it neither waits nor takes note of write errors: fdatasync still sees them. */

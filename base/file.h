@@ -36,6 +36,17 @@ int file_pwrite(int fd, const void *p, size_t n, uint64_t offset, const char *pa
 int file_write(int fd, const void *p, size_t n, const char *path, struct err *err);
 int file_size(int fd, uint64_t *bytes, const char *path, struct err *err); /* block devices too */
 
+/* Sets the size: cut off, or grown by a hole.  ERR_NOSPC, ERR_TOO_BIG (more than the file system can hold), ERR_IO. */
+int file_truncate(int fd, uint64_t size, const char *path, const char *point, struct err *err);
+/* Makes a hole of a range: it reads as zeroes, the size stays.  Returns 1, or 0 if the file system cannot; nothing has
+ * changed then. */
+int file_punch(int fd, uint64_t offset, uint64_t n, const char *path, const char *point,
+	       struct err *err);
+/* Drops what is not dirty of the file from the page cache, so that reads come from the device.  As far as the system likes. */
+void file_drop_cache(int fd);
+/* Bytes that the file takes on the device. */
+int file_allocated(int fd, uint64_t *bytes, const char *path, struct err *err);
+
 /* Lets the kernel begin to write a range out, so that a later sync finds less to do.  Promises nothing; errors are the sync's. */
 void file_writeback_start(int fd, uint64_t offset, uint64_t n);
 int file_datasync(int fd, const char *path, const char *point, struct err *err);
