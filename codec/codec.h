@@ -6,7 +6,8 @@
  * A cipher suite is one row of a table (codec/suite.c), found by the number that stands in the
  * repository header, in each pack and each key file; lengths come from the row.  Suite 0 stores
  * plain bytes (ids are SHA-256, FIPS 180-4; an XXH3-64 checks online reads); suite 1 is AES-256-GCM
- * (NIST SP 800-38D), HMAC-SHA-256 (RFC 2104), HKDF-SHA-256 (RFC 5869), scrypt (RFC 7914).
+ * (NIST SP 800-38D), HMAC-SHA-256 (RFC 2104), HKDF-SHA-256 (RFC 5869), scrypt (RFC 7914), and AES-256-XTS (IEEE 1619) for data
+ * of overlays.
  *
  * Invariants:
  *  1. Keys live in memory locked against swap, and are wiped when freed.
@@ -127,5 +128,31 @@ int codec_seal_record(struct codec_ctx *ctx, const struct codec_pack_key *pk,
 int codec_open_record(struct codec_ctx *ctx, const struct codec_pack_key *pk,
 		      const struct record_header *h, const void *payload, void *dst,
 		      struct err *err);
+
+/* --- data of an overlay's layer (one of one disk): encrypted in place, by sectors, without a check of its own --- */
+#define CODEC_UNIT 512u /* bytes that are encrypted as one: a sector */
+/* Keys of a layer; immutable; any thread.  Of suite 0 an object without secrets. */
+struct codec_layer_key;
+/* disk: its name; epoch 0 and a salt of zeroes exactly for suite 0.  ERR_KEY: an epoch that these keys have not got. */
+int codec_layer_key_new(const struct codec_keys *k, const uint8_t salt[SALT_LEN], uint32_t epoch,
+			const char *disk, uint32_t layer, struct codec_layer_key **out,
+			struct err *err);
+void codec_layer_key_free(struct codec_layer_key *lk);
+DEFINE_CLEANUP(codec_layer_key, codec_layer_key_free)
+bool codec_layer_key_encrypts(const struct codec_layer_key *lk); /* false: suite 0 */
+/* MAC of n bytes of the layer's state log; zeroes for suite 0. */
+int codec_layer_mac(const struct codec_layer_key *lk, const void *p, size_t n, uint8_t out[ID_LEN],
+		    struct err *err);
+/* Cipher contexts of a layer that encrypts, for one thread at a time; cheap to keep, dear to make.  Borrows lk for its life. */
+struct codec_layer_ctx;
+int codec_layer_ctx_new(const struct codec_layer_key *lk, struct codec_layer_ctx **out,
+			struct err *err);
+void codec_layer_ctx_free(struct codec_layer_ctx *c);
+DEFINE_CLEANUP(codec_layer_ctx, codec_layer_ctx_free)
+/* n bytes, whole units, from unit number `unit` of the disk on; dst may be src. */
+int codec_layer_encrypt(struct codec_layer_ctx *c, void *dst, const void *src, size_t n,
+			uint64_t unit, struct err *err);
+int codec_layer_decrypt(struct codec_layer_ctx *c, void *dst, const void *src, size_t n,
+			uint64_t unit, struct err *err);
 
 #endif

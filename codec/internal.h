@@ -21,6 +21,7 @@ struct codec_algorithms {
 	EVP_MAC *hmac;
 	EVP_KDF *hkdf;
 	EVP_CIPHER *aes_256_gcm;
+	EVP_CIPHER *aes_256_xts;
 };
 /* NULL if libcrypto has not got them; static. */
 const struct codec_algorithms *codec_algorithms_get(struct err *err);
@@ -53,6 +54,13 @@ struct suite_row {
 	int (*open)(const struct suite_row *row, EVP_CIPHER_CTX *cipher, const uint8_t *key,
 		    const struct codec_sealing *s, const uint8_t *sealed, size_t n, void *dst,
 		    struct err *err);
+	/* Data of overlays: its own cipher under a key of layer_key_len bytes, set when a context is started; units of CODEC_UNIT
+	 * bytes from number `unit` on.  NULL: none. */
+	unsigned layer_key_len;
+	int (*layer_start)(EVP_CIPHER_CTX *cipher, const uint8_t *key, int encrypt,
+			   struct err *err);
+	int (*layer_units)(EVP_CIPHER_CTX *cipher, void *dst, const void *src, size_t n,
+			   uint64_t unit, struct err *err);
 	/* One hash or MAC; the key was set by hash_start (suite 0: none). */
 	int (*hash_start)(struct codec_ctx *ctx, const uint8_t *key, struct err *err);
 	int (*hash)(struct codec_ctx *ctx, const void *p, size_t n, uint8_t out[ID_LEN],
@@ -115,6 +123,11 @@ struct codec_ctx {
 	EVP_MAC_CTX *mac; /* keyed suites: under the id key */
 	uint8_t *scratch; /* decrypted, not yet decompressed bytes */
 	size_t scratch_len; /* bytes */
+};
+
+struct codec_layer_key {
+	const struct suite_row *row;
+	uint8_t *secret; /* layer_key_len bytes, then KEY_LEN of the MAC; NULL for suite 0 */
 };
 
 /* Decompresses one zstd frame of exactly n bytes into exactly plain_len bytes; ERR_DAMAGED. */

@@ -8,6 +8,8 @@
  * and from the key of the pack's epoch:
  *	pack key	salt = the pack's, info = "livepoint pack 1" || uuid || epoch || number of
  *			the pack (ctx.c)
+ *	layer keys	salt = the overlay's, info = "livepoint layer 1" || uuid || epoch || number of the
+ *			layer || which key || name of the disk (layer.c)
  * Slots and epochs on disk: ring.c.  A key file of version 1 seals the repository key under scrypt (RFC 7914) of the
  * passphrase.
  *

@@ -29,15 +29,16 @@ static void algorithms_fetch(void)
 	algorithms.hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	algorithms.hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
 	algorithms.aes_256_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+	algorithms.aes_256_xts = EVP_CIPHER_fetch(NULL, "AES-256-XTS", NULL);
 	algorithms_ok = algorithms.sha256 && algorithms.hmac && algorithms.hkdf &&
-			algorithms.aes_256_gcm;
+			algorithms.aes_256_gcm && algorithms.aes_256_xts;
 }
 
 const struct codec_algorithms *codec_algorithms_get(struct err *err)
 {
 	if (CRYPTO_THREAD_run_once(&algorithms_once, algorithms_fetch) && algorithms_ok)
 		return &algorithms;
-	codec_crypto_failed(err, "loading SHA-256, HMAC, HKDF and AES-256-GCM");
+	codec_crypto_failed(err, "loading SHA-256, HMAC, HKDF, AES-256-GCM and AES-256-XTS");
 	return NULL;
 }
 
@@ -204,6 +205,34 @@ static int hmac_hash(struct codec_ctx *ctx, const void *p, size_t n, uint8_t out
 	return 0;
 }
 
+/* --- data of overlays: AES-256-XTS --- */
+
+static int xts_start(EVP_CIPHER_CTX *cipher, const uint8_t *key, int encrypt, struct err *err)
+{
+	const struct codec_algorithms *a = codec_algorithms_get(err);
+	if (!a)
+		return ERR_INTERNAL;
+	return EVP_CipherInit_ex2(cipher, a->aes_256_xts, key, NULL, encrypt, NULL) ?
+		       0 :
+		       codec_crypto_failed(err, "AES-256-XTS");
+}
+
+static int xts_units(EVP_CIPHER_CTX *cipher, void *dst, const void *src, size_t n, uint64_t unit,
+		     struct err *err)
+{
+	uint8_t tweak[16] = { 0 };
+	int len;
+	for (size_t at = 0; at < n; at += CODEC_UNIT) {
+		put_le64(tweak, unit++);
+		if (!EVP_CipherInit_ex2(cipher, NULL, NULL, tweak, -1, NULL) ||
+		    !EVP_CipherUpdate(cipher, (uint8_t *)dst + at, &len, (const uint8_t *)src + at,
+				      CODEC_UNIT) ||
+		    len != CODEC_UNIT)
+			return codec_crypto_failed(err, "AES-256-XTS");
+	}
+	return 0;
+}
+
 /* --- the table --- */
 
 static const struct suite_row rows[] = {
@@ -225,6 +254,9 @@ static const struct suite_row rows[] = {
 		.derive = hkdf_derive,
 		.seal = aead_seal,
 		.open = aead_open,
+		.layer_key_len = 64,
+		.layer_start = xts_start,
+		.layer_units = xts_units,
 		.hash_start = hmac_start,
 		.hash = hmac_hash,
 	},
