@@ -20,6 +20,8 @@ struct backup_input {
 	size_t nsources;
 	struct manifest_label *labels;
 	size_t nlabels;
+	struct ingest_config *configs;
+	size_t nconfigs;
 };
 
 static void backup_input_release(struct backup_input *in)
@@ -34,6 +36,9 @@ static void backup_input_release(struct backup_input *in)
 		free(in->labels[i].value);
 	}
 	free(in->labels);
+	for (i = 0; i < in->nconfigs; i++)
+		free(in->configs[i].name);
+	free(in->configs);
 }
 
 static int read_sources(const struct options *o, struct backup_input *in, struct err *err)
@@ -129,6 +134,27 @@ static int read_labels(const struct options *o, struct backup_input *in, struct 
 	return 0;
 }
 
+/* --config NAME=FILE; ingest looks at names and files. */
+static int read_configs(const struct options *o, struct backup_input *in, struct err *err)
+{
+	const char *text;
+	size_t i;
+
+	in->configs = mem_alloc_array(opt_count(o, O_CONFIG) + 1, sizeof(*in->configs));
+	if (!in->configs)
+		return err_nomem(err, "reading options");
+	for (i = 0; (text = opt_nth(o, O_CONFIG, i)) != NULL; i++) {
+		const char *eq = strchr(text, '=');
+
+		in->configs[i].path = eq + 1;
+		in->configs[i].name = str_printf("%.*s", (int)(eq - text), text);
+		in->nconfigs++;
+		if (!in->configs[i].name)
+			return err_nomem(err, "reading options");
+	}
+	return 0;
+}
+
 static int read_input(const struct cli *cli, struct backup_input *in, struct err *err)
 {
 	const struct options *o = &cli->opt;
@@ -147,6 +173,8 @@ static int read_input(const struct cli *cli, struct backup_input *in, struct err
 	r = read_sources(o, in, err);
 	if (r >= 0)
 		r = read_changed(o, in, err);
+	if (r >= 0)
+		r = read_configs(o, in, err);
 	return r < 0 ? r : read_labels(o, in, err);
 }
 
@@ -178,6 +206,8 @@ static void fill_spec(const struct options *o, const struct backup_input *in,
 		.consistency = CONSISTENCY_CRASH,
 		.labels = in->labels,
 		.nlabels = in->nlabels,
+		.configs = in->configs,
+		.nconfigs = in->nconfigs,
 		.dry_run = opt_given(o, O_DRY_RUN),
 		.stop = &cli_stop,
 	};

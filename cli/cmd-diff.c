@@ -100,6 +100,34 @@ static const char *counterpart(const struct diff_side *s, const char *other)
 	return other;
 }
 
+static bool same_config(const struct manifest_config *a, const struct manifest_config *b)
+{
+	unsigned i;
+
+	for (i = 0; i < a->nparts && i < b->nparts; i++)
+		if (memcmp(a->parts[i].id, b->parts[i].id, ID_LEN) != 0)
+			return false;
+	return a->size == b->size;
+}
+
+/* Files kept with the points are told beside the ranges, which go to programs. */
+static void diff_configs(const struct cli *cli, const struct manifest *a, const struct manifest *b)
+{
+	const struct manifest_config *other;
+	size_t i;
+
+	for (i = 0; i < b->nconfigs; i++) {
+		other = repo_config_find(a, b->configs[i].name);
+		if (!other)
+			out_note(cli, "config/%s is only in the second point", b->configs[i].name);
+		else if (!same_config(other, &b->configs[i]))
+			out_note(cli, "config/%s differs", b->configs[i].name);
+	}
+	for (i = 0; i < a->nconfigs; i++)
+		if (!repo_config_find(b, a->configs[i].name))
+			out_note(cli, "config/%s is only in the first point", a->configs[i].name);
+}
+
 static int diff_points(struct diff_print *print, const struct diff_side *a,
 		       const struct diff_side *b, struct err *err)
 {
@@ -120,6 +148,7 @@ static int diff_points(struct diff_print *print, const struct diff_side *a,
 		if (!has_disk(b->m, a->m->disks[i].name))
 			out_warning(print->cli, "disk '%s' is only in the first point",
 				    a->m->disks[i].name);
+	diff_configs(print->cli, a->m, b->m);
 	return 0;
 }
 

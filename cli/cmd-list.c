@@ -4,7 +4,8 @@
  *
  * Invariants:
  *  1. Neither needs a key: both print what the catalog caches of the manifests, so that also a point whose
- *     contents are damaged can be looked at.
+ *     contents are damaged can be looked at.  Files kept with a point are not cached: show tells them if the manifest
+ *     can be read.
  *  2. Fields that have no value are null, never left out.
  */
 #include "cli/internal.h"
@@ -90,8 +91,25 @@ static struct jval *forgotten_json(const struct state_point *p)
 	return v;
 }
 
-/* The object of livepoint-json(5); more: with the fields of show. */
-static struct jval *point_json(const struct point_row *row, const struct state *notes, bool more)
+/* m: the manifest itself, or NULL: nobody can tell. */
+static struct jval *config_json(const struct manifest *m)
+{
+	struct jval *array = m ? jval_array() : jval_null();
+	size_t i;
+
+	for (i = 0; m && i < m->nconfigs; i++) {
+		struct jval *v = jval_object();
+
+		jval_set(v, "name", jval_str(m->configs[i].name));
+		jval_set(v, "size", jval_uint(m->configs[i].size));
+		jval_append(array, v);
+	}
+	return array;
+}
+
+/* The object of livepoint-json(5); more: with the fields of show, of which those of files need the manifest itself. */
+static struct jval *point_json(const struct point_row *row, const struct state *notes, bool more,
+			       const struct manifest *whole)
 {
 	const struct hold *hold = hold_of(notes, row);
 	const struct manifest *m = row->m;
@@ -122,6 +140,7 @@ static struct jval *point_json(const struct point_row *row, const struct state *
 		jval_set(v, "sequence", jval_uint(m->sequence));
 		jval_set(v, "generation", jval_uint(m->generation));
 		jval_set(v, "program", jval_str(m->program));
+		jval_set(v, "config", config_json(whole));
 	}
 	return v;
 }
@@ -135,7 +154,7 @@ static int list_json(const struct point_list *list, const struct state *notes, s
 	int r;
 
 	for (i = 0; i < list->count; i++) {
-		r = out_array_item(&a, point_json(&list->rows[i], notes, false), err);
+		r = out_array_item(&a, point_json(&list->rows[i], notes, false, NULL), err);
 		if (r < 0)
 			return r;
 	}
@@ -405,7 +424,25 @@ static void show_disk(struct table *t, const struct manifest_disk *d)
 	table_cell(t, "%s", d->source ? d->source : "-");
 }
 
-static int show_text(const struct point_row *row, const struct state *notes, struct err *err)
+static int show_configs(const struct manifest *m, struct err *err)
+{
+	static const char *const heads[] = { "FILE", ">BYTES" };
+	cleanup_ptr(table) t = NULL;
+	size_t i;
+	int r = table_new(heads, ARRAY_SIZE(heads), &t, err);
+
+	if (r < 0)
+		return r;
+	putchar('\n');
+	for (i = 0; i < m->nconfigs; i++) {
+		table_cell(t, "config/%s", m->configs[i].name);
+		table_cell(t, "%llu", (unsigned long long)m->configs[i].size);
+	}
+	return table_print(t, err);
+}
+
+static int show_text(const struct point_row *row, const struct state *notes,
+		     const struct manifest *whole, struct err *err)
 {
 	static const char *const heads[] = { "DISK",  ">SIZE",	     ">CHUNK", "METHOD",
 					     ">READ", ">UNREADABLE", "SOURCE" };
@@ -419,17 +456,31 @@ static int show_text(const struct point_row *row, const struct state *notes, str
 	putchar('\n');
 	for (i = 0; i < row->m->ndisks; i++)
 		show_disk(t, &row->m->disks[i]);
-	return table_print(t, err);
+	r = table_print(t, err);
+	return r == 0 && whole && whole->nconfigs ? show_configs(whole, err) : r;
+}
+
+/* NULL, with a word on it unless it is for want of a key: everything else can be shown all the same. */
+static struct manifest *whole_manifest(const struct cli *cli, struct repo *repo,
+				       const struct point_row *row)
+{
+	struct err why = ERR_INIT;
+	struct manifest *m = NULL;
+
+	if (!repo_is_locked(repo) && repo_manifest_read(repo, row, &m, &why) < 0)
+		out_warning(cli, "the manifest cannot be read: %s", why.text);
+	return m;
 }
 
 int cmd_show(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
+	cleanup_ptr(manifest) whole = NULL;
 	struct repo_spec spec = { 0 };
 	struct state notes = { 0 };
 	int r;
 
-	r = cli_repo_open(cli, REPO_READ, KEY_NOT_USED, false, &repo, err);
+	r = cli_repo_open(cli, REPO_READ, KEY_IF_GIVEN, false, &repo, err);
 	if (r >= 0)
 		r = repo_notes(repo, &notes, err);
 	if (r < 0)
@@ -439,13 +490,14 @@ int cmd_show(struct cli *cli, struct err *err)
 		state_release(&notes);
 		return r;
 	}
+	whole = whole_manifest(cli, repo, &spec.row);
 	if (spec.disk[0])
 		r = err_set(err, ERR_USAGE, "show takes a POINT, not one disk of it ('%s')",
 			    spec.disk);
 	else if (cli->json)
-		r = out_json(point_json(&spec.row, &notes, true), err);
+		r = out_json(point_json(&spec.row, &notes, true, whole), err);
 	else
-		r = show_text(&spec.row, &notes, err);
+		r = show_text(&spec.row, &notes, whole, err);
 	state_release(&notes);
 	repo_spec_release(&spec);
 	return r;

@@ -21,13 +21,14 @@ static void show_progress(void *opaque, const struct progress *p)
 static void finding_json(const struct verify_finding *f)
 {
 	struct jval *o = jval_object();
-	bool record = f->locator != LOCATOR_NONE, range = f->disk && f->length;
+	bool record = f->locator != LOCATOR_NONE, range = (f->disk || f->config) && f->length;
 	bool slot = record && f->slots;
 
 	jval_set(o, "type", jval_str("finding"));
 	jval_set(o, "message", jval_str(f->what));
 	jval_set(o, "point", jval_str(f->point));
 	jval_set(o, "disk", jval_str(f->disk));
+	jval_set(o, "config", jval_str(f->config));
 	jval_set(o, "start", range ? jval_uint(f->start) : jval_null());
 	jval_set(o, "length", range ? jval_uint(f->length) : jval_null());
 	jval_set(o, "pack", record ? jval_uint(locator_pack(f->locator)) : jval_null());
@@ -62,9 +63,15 @@ static void finding_text(const struct verify_finding *f)
 	cleanup_buf struct buf line = BUF_INIT;
 
 	if (f->point)
-		buf_printf(&line, "%s%s%s: ", f->point, f->disk ? "/" : "", f->disk ? f->disk : "");
+		buf_printf(&line, "%s%s%s: ", f->point,
+			   f->config ? "/config/" :
+			   f->disk   ? "/" :
+				       "",
+			   f->config ? f->config :
+			   f->disk   ? f->disk :
+				       "");
 	buf_printf(&line, "%s", f->what ? f->what : "damaged");
-	if (f->disk && f->length)
+	if ((f->disk || f->config) && f->length)
 		buf_printf(&line, ", bytes %llu to %llu", (unsigned long long)f->start,
 			   (unsigned long long)(f->start + f->length - 1));
 	if (f->locator != LOCATOR_NONE)

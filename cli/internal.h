@@ -149,6 +149,7 @@ int cmd_export(struct cli *cli, struct err *err);
 int cmd_exports(struct cli *cli, struct err *err);
 int cmd_unexport(struct cli *cli, struct err *err);
 int cmd_diff(struct cli *cli, struct err *err);
+int cmd_dump(struct cli *cli, struct err *err);
 int cmd_verify(struct cli *cli, struct err *err);
 int cmd_prune(struct cli *cli, struct err *err);
 /* Prunes an open repository and says what came of it: for prune and for forget --prune.  Fills callbacks and stop of spec. */

@@ -29,7 +29,7 @@ enum opt_type {
 	OPT_PERCENT, /* 0 to 100, with fractions */
 	OPT_TIME, /* RFC 3339, UTC */
 	OPT_UNTIL, /* the same, or a date (its end, UTC), or a duration from now */
-	OPT_LABEL, /* K=V, the key not empty */
+	OPT_LABEL, /* K=V, or NAME=FILE, the key not empty */
 	OPT_CHOICE, /* one of the words in `arg`, between bars */
 	OPT_CHOICE_OR_NONE, /* the same, only after "=", and may be left out */
 };
@@ -54,6 +54,7 @@ enum opt_id {
 	O_CHANGED,
 	O_CHUNK_SIZE,
 	O_COMPRESSION,
+	O_CONFIG,
 	O_CONSISTENCY,
 	O_DATA,
 	O_DELTA,

@@ -284,6 +284,12 @@ static int dump_manifest(struct dump *d, const void *p, size_t n, struct err *er
 	}
 	for (size_t i = 0; i < m->ndisks; i++)
 		dump_manifest_disk(d, (unsigned)i, &m->disks[i]);
+	for (size_t i = 0; i < m->nconfigs; i++) {
+		buf_printf(d->out, "config %zu name %s size %" PRIu64 "\n", i, m->configs[i].name,
+			   m->configs[i].size);
+		for (unsigned k = 0; k < m->configs[i].nparts; k++)
+			dump_ref(d, "part", k, &m->configs[i].parts[k]);
+	}
 	return 0;
 }
 

@@ -315,8 +315,14 @@ bool map_geometry(uint64_t size, uint32_t chunk_size, uint64_t *chunks, uint64_t
 #define MANIFEST_MAX (1u << 20)
 #define POINT_DISKS_MAX 256
 #define POINT_LABELS_MAX 1024
+#define POINT_CONFIGS_MAX 64
+#define CONFIG_NAME_MAX_LEN 64
+#define CONFIG_BYTES_MAX (64u << 20) /* of one file */
+#define CONFIG_PART OBJECT_PLAIN_MAX /* bytes of every part but the last */
+#define CONFIG_PARTS_MAX (CONFIG_BYTES_MAX / CONFIG_PART)
 bool name_valid(const char *name); /* the grammar of DESIGN 6 */
 bool disk_name_valid(const char *name);
+bool config_name_valid(const char *name); /* the characters of a DISK, 1 to 64 */
 
 enum point_kind { POINT_FULL = 1, POINT_INCREMENTAL = 2, POINT_DIFFERENTIAL = 3 };
 enum disk_method {
@@ -346,6 +352,24 @@ struct manifest_disk {
 struct manifest_label {
 	char *key, *value; /* owned; keys are unique and not empty */
 };
+/* A file kept with the point. */
+struct manifest_config {
+	char name[CONFIG_NAME_MAX_LEN + 1];
+	uint64_t size; /* bytes */
+	unsigned nparts; /* as config_parts(size) */
+	struct object_ref *parts; /* owned; blobs */
+};
+static inline unsigned config_parts(uint64_t size)
+{
+	return (unsigned)((size + CONFIG_PART - 1) / CONFIG_PART);
+}
+/* Bytes of part i. */
+static inline uint32_t config_part_len(uint64_t size, unsigned i)
+{
+	uint64_t left = size - (uint64_t)i * CONFIG_PART;
+
+	return (uint32_t)(left < CONFIG_PART ? left : CONFIG_PART);
+}
 struct manifest {
 	uint8_t uuid[UUID_LEN];
 	char name[NAME_MAX_LEN + 1];
@@ -357,9 +381,10 @@ struct manifest {
 	int consistency;
 	uint64_t stored; /* bytes */
 	char *program; /* owned or NULL */
-	size_t ndisks, nlabels;
+	size_t ndisks, nlabels, nconfigs;
 	struct manifest_disk *disks; /* owned */
 	struct manifest_label *labels; /* owned */
+	struct manifest_config *configs; /* owned; never in a row of the catalog */
 };
 int manifest_encode(const struct manifest *m, struct buf *out, struct err *err);
 int manifest_decode(const void *p, size_t n, struct manifest **out, struct err *err);

@@ -36,6 +36,7 @@ enum point_tag {
 	POINT_PROGRAM,
 	POINT_LABEL,
 	POINT_DISK,
+	POINT_CONFIG,
 };
 enum disk_tag {
 	DISK_NAME = 1,
@@ -47,6 +48,11 @@ enum disk_tag {
 	DISK_UNREADABLE,
 	DISK_SOURCE_SIZE,
 	DISK_CHUNK_SIZE,
+};
+enum config_tag {
+	CONFIG_NAME = 1,
+	CONFIG_SIZE,
+	CONFIG_REF,
 };
 
 struct tag_rule {
@@ -66,6 +72,7 @@ static const struct tag_rule point_rules[] = {
 	[POINT_PROGRAM] = { false, false, 0 },
 	[POINT_LABEL] = { false, true, 0 },
 	[POINT_DISK] = { true, true, 0 },
+	[POINT_CONFIG] = { false, true, 0 },
 };
 static const struct tag_rule disk_rules[] = {
 	[DISK_NAME] = { true, false, 0 },	 [DISK_SIZE] = { true, false, 8 },
@@ -73,6 +80,11 @@ static const struct tag_rule disk_rules[] = {
 	[DISK_SOURCE] = { false, false, 0 },	 [DISK_READ] = { false, false, 8 },
 	[DISK_UNREADABLE] = { false, false, 8 }, [DISK_SOURCE_SIZE] = { false, false, 8 },
 	[DISK_CHUNK_SIZE] = { true, false, 4 },
+};
+static const struct tag_rule config_rules[] = {
+	[CONFIG_NAME] = { true, false, 0 },
+	[CONFIG_SIZE] = { true, false, 8 },
+	[CONFIG_REF] = { true, true, REF_LEN },
 };
 
 void manifest_free(struct manifest *m)
@@ -85,8 +97,11 @@ void manifest_free(struct manifest *m)
 		free(m->labels[i].key);
 		free(m->labels[i].value);
 	}
+	for (size_t i = 0; i < m->nconfigs; i++)
+		free(m->configs[i].parts);
 	free(m->disks);
 	free(m->labels);
+	free(m->configs);
 	free(m->program);
 	free(m);
 }
@@ -136,6 +151,37 @@ static int labels_check(const struct manifest *m, struct err *err)
 	return 0;
 }
 
+static int config_check(const struct manifest_config *c, struct err *err)
+{
+	if (!config_name_valid(c->name))
+		return err_set(err, ERR_INVALID, "a file of the manifest has no valid name");
+	if (c->size > CONFIG_BYTES_MAX || c->nparts != config_parts(c->size))
+		return err_set(err, ERR_INVALID, "file '%s' of %" PRIu64 " bytes has %u parts",
+			       c->name, c->size, c->nparts);
+	for (unsigned i = 0; i < c->nparts; i++)
+		if (!locator_run_valid(c->parts[i].locator, 1))
+			return err_set(err, ERR_INVALID, "part %u of file '%s' is nowhere", i,
+				       c->name);
+	return 0;
+}
+
+static int configs_check(const struct manifest *m, struct err *err)
+{
+	if (m->nconfigs > POINT_CONFIGS_MAX)
+		return err_set(err, ERR_INVALID, "%zu files are more than %d", m->nconfigs,
+			       POINT_CONFIGS_MAX);
+	for (size_t i = 0; i < m->nconfigs; i++) {
+		int r = config_check(&m->configs[i], err);
+		if (r < 0)
+			return r;
+		for (size_t k = 0; k < i; k++)
+			if (strcmp(m->configs[i].name, m->configs[k].name) == 0)
+				return err_set(err, ERR_INVALID, "file '%s' stands twice",
+					       m->configs[i].name);
+	}
+	return 0;
+}
+
 static int manifest_check(const struct manifest *m, struct err *err)
 {
 	if (!name_valid(m->name))
@@ -162,7 +208,8 @@ static int manifest_check(const struct manifest *m, struct err *err)
 				return err_set(err, ERR_INVALID, "disk '%s' stands twice",
 					       m->disks[i].name);
 	}
-	return labels_check(m, err);
+	int r = configs_check(m, err);
+	return r < 0 ? r : labels_check(m, err);
 }
 
 /* --- encoding --- */
@@ -191,15 +238,20 @@ static void put_number(struct buf *out, const struct tag_rule *rules, unsigned t
 		put_item(out, rules, tag, raw, rules[tag].len);
 }
 
+static void put_ref(struct buf *out, unsigned tag, const struct object_ref *ref)
+{
+	buf_put_le16(out, (uint16_t)tag);
+	buf_put_le16(out, FLAG_CRITICAL);
+	buf_put_le32(out, REF_LEN);
+	ref_encode(out, ref);
+}
+
 static void disk_encode(const struct manifest_disk *d, struct buf *scratch, struct buf *out)
 {
 	buf_reset(scratch);
 	put_text(scratch, disk_rules, DISK_NAME, d->name);
 	put_number(scratch, disk_rules, DISK_SIZE, d->size);
-	buf_put_le16(scratch, DISK_ROOT);
-	buf_put_le16(scratch, FLAG_CRITICAL);
-	buf_put_le32(scratch, REF_LEN);
-	ref_encode(scratch, &d->root);
+	put_ref(scratch, DISK_ROOT, &d->root);
 	put_number(scratch, disk_rules, DISK_METHOD, (uint64_t)d->method);
 	put_text(scratch, disk_rules, DISK_SOURCE, d->source);
 	put_number(scratch, disk_rules, DISK_READ, d->read_bytes);
@@ -227,6 +279,19 @@ static void label_encode(const struct manifest_label *l, struct buf *scratch, st
 		put_item(out, point_rules, POINT_LABEL, scratch->data, scratch->len);
 }
 
+static void config_encode(const struct manifest_config *c, struct buf *scratch, struct buf *out)
+{
+	buf_reset(scratch);
+	put_text(scratch, config_rules, CONFIG_NAME, c->name);
+	put_number(scratch, config_rules, CONFIG_SIZE, c->size);
+	for (unsigned i = 0; i < c->nparts; i++)
+		put_ref(scratch, CONFIG_REF, &c->parts[i]);
+	if (scratch->failed)
+		out->failed = true;
+	else
+		put_item(out, point_rules, POINT_CONFIG, scratch->data, scratch->len);
+}
+
 int manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 {
 	cleanup_buf struct buf text = BUF_INIT, scratch = BUF_INIT;
@@ -251,6 +316,8 @@ int manifest_encode(const struct manifest *m, struct buf *out, struct err *err)
 		label_encode(&m->labels[i], &scratch, &text);
 	for (size_t i = 0; i < m->ndisks; i++)
 		disk_encode(&m->disks[i], &scratch, &text);
+	for (size_t i = 0; i < m->nconfigs; i++)
+		config_encode(&m->configs[i], &scratch, &text);
 	if (!text.failed && text.len > MANIFEST_MAX)
 		return err_set(err, ERR_TOO_BIG, "the manifest has %zu bytes, more than %u",
 			       text.len, MANIFEST_MAX);
@@ -421,6 +488,56 @@ static int disk_decode(const struct item *whole, struct manifest *m, struct err 
 	return r < 0 ? r : items_complete(&reader, err);
 }
 
+static int config_part(const struct item *item, struct manifest_config *c, struct err *err)
+{
+	struct cursor at = cursor_of(item->p, item->n);
+	if (c->nparts == CONFIG_PARTS_MAX)
+		return err_set(err, ERR_DAMAGED, "file '%s' has too many parts", c->name);
+	struct object_ref *parts = mem_realloc_array(c->parts, c->nparts + 1, sizeof(*parts));
+	if (!parts)
+		return err_nomem(err, "a manifest");
+	c->parts = parts;
+	ref_decode(&at, &parts[c->nparts++]);
+	return at.failed ? err_set(err, ERR_DAMAGED, "file '%s' has an invalid part", c->name) : 0;
+}
+
+static int config_item(const struct item *item, struct manifest_config *c, struct err *err)
+{
+	switch (item->tag) {
+	case CONFIG_NAME:
+		return item_text(item, c->name, sizeof(c->name), err);
+	case CONFIG_SIZE:
+		c->size = get_le64(item->p);
+		return 0;
+	default:
+		return config_part(item, c, err);
+	}
+}
+
+static int config_decode(const struct item *whole, struct manifest *m, struct err *err)
+{
+	if (m->nconfigs == POINT_CONFIGS_MAX)
+		return err_set(err, ERR_DAMAGED, "more than %d files", POINT_CONFIGS_MAX);
+	struct manifest_config *configs =
+		mem_realloc_array(m->configs, m->nconfigs + 1, sizeof(*configs));
+	if (!configs)
+		return err_nomem(err, "a manifest");
+	m->configs = configs;
+	struct manifest_config *c = &configs[m->nconfigs++];
+	memset(c, 0, sizeof(*c));
+	struct item_reader reader = { .c = cursor_of(whole->p, whole->n),
+				      .rules = config_rules,
+				      .nrules = ARRAY_SIZE(config_rules) };
+	struct item item;
+	int r;
+	while ((r = item_next(&reader, &item, err)) > 0) {
+		r = config_item(&item, c, err);
+		if (r < 0)
+			break;
+	}
+	return r < 0 ? r : items_complete(&reader, err);
+}
+
 static int label_decode(const struct item *item, struct manifest *m, struct err *err)
 {
 	const uint8_t *zero = memchr(item->p, 0, item->n);
@@ -475,8 +592,10 @@ static int point_item(const struct item *item, struct manifest *m, struct err *e
 		return own_text(item->p, item->n, &m->program, err);
 	case POINT_LABEL:
 		return label_decode(item, m, err);
-	default:
+	case POINT_DISK:
 		return disk_decode(item, m, err);
+	default:
+		return config_decode(item, m, err);
 	}
 }
 

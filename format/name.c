@@ -113,3 +113,8 @@ bool disk_name_valid(const char *name)
 			return false;
 	return grammar_ok(name, DISK_NAME_MAX_LEN);
 }
+
+bool config_name_valid(const char *name)
+{
+	return grammar_ok(name, CONFIG_NAME_MAX_LEN);
+}

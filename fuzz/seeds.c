@@ -152,6 +152,22 @@ static int seed_manifest(const char *dir, unsigned number, struct sample_source 
 	return r < 0 ? r : put_object(dir, "manifest", OBJECT_MANIFEST, number, &out, err);
 }
 
+/* With files kept with the point; their own numbers, so that no other seed moves. */
+static int seed_config(const char *dir, unsigned number, struct err *err)
+{
+	struct sample_source s = { 5000 + number };
+	cleanup_buf struct buf out = BUF_INIT, dump = BUF_INIT;
+	cleanup_ptr(manifest) m = sample_manifest(&s, 1, 0);
+	int r = m && sample_configs(&s, m, number) ? manifest_encode(m, &out, err) :
+						     err_nomem(err, "a seed");
+
+	if (r >= 0)
+		r = put_file(dir, "manifest", 10 + number, &out, err);
+	buf_put_u8(&dump, OBJECT_MANIFEST);
+	buf_put(&dump, out.data, out.len);
+	return r < 0 ? r : put_file(dir, "dump", 200 + number, &dump, err);
+}
+
 static int seed_state(const char *dir, unsigned number, struct sample_source *s, struct err *err)
 {
 	cleanup_buf struct buf out = BUF_INIT, dump = BUF_INIT;
@@ -191,6 +207,8 @@ int main(int argc, char **argv)
 			r = seed_state(argv[1], number, &states, &err);
 		if (r >= 0)
 			r = seed_keys(argv[1], number, &err);
+		if (r >= 0)
+			r = seed_config(argv[1], number, &err);
 	}
 	if (r < 0)
 		fprintf(stderr, "%s: %s\n", argv[0], err.text);

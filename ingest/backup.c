@@ -2,8 +2,9 @@
 /*
  * A backup: sources in, a point out.  See ingest/ingest.h.
  *
- * Order: names, sources and change maps first, for what is wrong with them costs nothing yet; then the session (which locks
- * the NAME and chooses the parent); the disks one after the other; publish.
+ * Order: names, files to keep, sources and change maps first, for what is wrong with them costs nothing yet; then the session
+ * (which locks the NAME and chooses the parent); the files, for they are small and may fail; the disks one after the other;
+ * publish.
  *
  * Invariants:
  *  1. Nothing is published unless every disk went through; with keep_going its unreadable ranges are named in the point.
@@ -11,8 +12,12 @@
  */
 #include "ingest/internal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/log.h"
 
 #include "base/banned.h"
@@ -26,6 +31,8 @@ struct backup {
 	char (*names)[DISK_NAME_MAX_LEN + 1]; /* owned */
 	struct disk_job *jobs; /* owned */
 	size_t njobs; /* prepared ones */
+	int *config_fds; /* owned; of the spec's files */
+	size_t nconfigs; /* open ones */
 	struct ingest_result result; /* owned until it is given away */
 };
 
@@ -35,6 +42,9 @@ static void run_release(struct backup *run)
 
 	for (i = 0; i < run->njobs; i++)
 		ingest_disk_release(&run->jobs[i]);
+	for (i = 0; i < run->nconfigs; i++)
+		base_cleanup_fd(&run->config_fds[i]);
+	free(run->config_fds);
 	free(run->jobs);
 	free(run->names);
 	for (i = 0; i < run->result.nwarnings; i++)
@@ -67,12 +77,87 @@ static int check_spec(const struct ingest_spec *spec, struct err *err)
 	return 0;
 }
 
+static int check_config(const struct ingest_spec *spec, size_t i, struct err *err)
+{
+	const char *name = spec->configs[i].name;
+	size_t k;
+
+	if (!config_name_valid(name))
+		return err_set(err, ERR_USAGE,
+			       "--config: '%.80s' cannot be a name: 1 to %d of A-Z a-z 0-9 . _ -, "
+			       "not starting with . or -",
+			       name, CONFIG_NAME_MAX_LEN);
+	for (k = 0; k < i; k++)
+		if (strcmp(spec->configs[k].name, name) == 0)
+			return err_set(err, ERR_USAGE, "--config: '%s' is given twice", name);
+	return 0;
+}
+
+static int open_config(const struct ingest_config *c, int *out, struct err *err)
+{
+	cleanup_fd int fd = file_open(c->path, O_RDONLY, 0, err);
+	struct stat st;
+
+	if (fd < 0) {
+		err_prefix(err, "--config %s", c->name);
+		return err_recode(err, ERR_SOURCE);
+	}
+	if (fstat(fd, &st) < 0)
+		return err_set_errno(err, ERR_SOURCE, errno, "--config %s: '%s'", c->name, c->path);
+	if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+		return err_set(err, ERR_SOURCE, "--config %s: '%s' is neither a file nor a pipe",
+			       c->name, c->path);
+	if (S_ISREG(st.st_mode) && st.st_size > CONFIG_BYTES_MAX)
+		return err_set(err, ERR_TOO_BIG,
+			       "--config %s: '%s' has %lld bytes; at most %u MiB are kept", c->name,
+			       c->path, (long long)st.st_size, CONFIG_BYTES_MAX >> 20);
+	*out = fd;
+	fd = -1;
+	return 0;
+}
+
+static int open_configs(struct backup *run, struct err *err)
+{
+	const struct ingest_spec *spec = run->spec;
+	size_t i;
+	int r = 0;
+
+	if (spec->nconfigs > POINT_CONFIGS_MAX)
+		return err_set(err, ERR_USAGE, "--config: at most %d files", POINT_CONFIGS_MAX);
+	run->config_fds = mem_alloc_array(spec->nconfigs + 1, sizeof(*run->config_fds));
+	if (!run->config_fds)
+		return err_nomem(err, "a backup");
+	for (i = 0; i < spec->nconfigs && r == 0; i++)
+		r = check_config(spec, i, err);
+	for (i = 0; i < spec->nconfigs && r == 0; i++) {
+		r = open_config(&spec->configs[i], &run->config_fds[i], err);
+		run->nconfigs += r == 0;
+	}
+	return r;
+}
+
+static int keep_configs(struct backup *run, struct repo_session *session, struct err *err)
+{
+	const struct ingest_config *c = run->spec->configs;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < run->nconfigs && r == 0; i++) {
+		r = repo_session_config_fd(session, c[i].name, run->config_fds[i], c[i].path, err);
+		if (r < 0 && r != ERR_INTERRUPTED && r != ERR_TERMINATED)
+			err_prefix(err, "--config %s", c[i].name);
+	}
+	return r;
+}
+
 static int prepare(struct backup *run, struct err *err)
 {
 	const struct ingest_spec *spec = run->spec;
 	int r = check_spec(spec, err);
 	size_t i;
 
+	if (r == 0)
+		r = open_configs(run, err);
 	if (r < 0)
 		return r;
 	if (repo_conf(run->repo)->chunk_size > SESSION_BUFFER)
@@ -209,6 +294,9 @@ int ingest_backup(struct repo *r, const struct ingest_spec *spec, struct ingest_
 	}
 	warn_clock(&run, session);
 	warn_removed(&run, session);
+	e = keep_configs(&run, session, err);
+	if (e < 0)
+		return e;
 	e = run_disks(&run, session, err);
 	if (e < 0)
 		return e;

@@ -24,6 +24,12 @@ void ingest_source_release(struct ingest_source *s);
 int ingest_disk_names(const struct ingest_source *sources, size_t n,
 		      char (*names)[DISK_NAME_MAX_LEN + 1], struct err *err);
 
+/* A file to keep with the point. */
+struct ingest_config {
+	char *name; /* config_name_valid() */
+	const char *path;
+};
+
 struct ingest_spec {
 	const char *name; /* NAME */
 	const struct ingest_source *sources; /* borrowed */
@@ -42,6 +48,8 @@ struct ingest_spec {
 	int consistency; /* enum consistency; 0: crash */
 	const struct manifest_label *labels;
 	size_t nlabels;
+	const struct ingest_config *configs; /* borrowed */
+	size_t nconfigs;
 	bool dry_run; /* reads and compares, stores nothing that stays */
 	progress_fn progress;
 	void *progress_opaque;

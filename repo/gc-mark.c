@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Marking: which slots do points need?  Manifest -> roots -> pages -> leaves -> runs of chunks.
+ * Marking: which slots do points need?  Manifest -> roots -> pages -> leaves -> runs of chunks, and manifest -> parts of
+ * the files that are kept with it.
  *
  * Each level has a list of references still to be read.  The deepest list that is long enough goes first, so that lists
  * stay short however many points there are: a batch of references is sorted by locator, cut into jobs, read and decoded
@@ -161,6 +162,13 @@ static int visit_all(struct walk *w, enum level level, const struct object_ref *
 	return r;
 }
 
+/* Data, like chunks: nothing refers from there to anything. */
+static void mark_config(struct walk *w, const struct manifest_config *c)
+{
+	for (unsigned i = 0; i < c->nparts; i++)
+		slot_set_fill(&w->marks->slots, c->parts[i].locator, 1);
+}
+
 static int mark_object(struct walk *w, enum level level, const void *object, uint32_t point,
 		       struct err *err)
 {
@@ -174,6 +182,8 @@ static int mark_object(struct walk *w, enum level level, const void *object, uin
 	case LEVEL_MANIFEST:
 		for (size_t i = 0; i < m->ndisks && r == 0; i++)
 			r = visit(w, LEVEL_ROOT, &m->disks[i].root, point, err);
+		for (size_t i = 0; i < m->nconfigs; i++)
+			mark_config(w, &m->configs[i]);
 		return r;
 	case LEVEL_ROOT:
 		return visit_all(w, LEVEL_PAGE, root->pages, root->count, point, err);
@@ -222,6 +232,8 @@ static uint64_t most_slots(const struct manifest *m)
 				 &pages))
 			all += chunks + leaves + pages + 1;
 	}
+	/* A row does not say which files there are. */
+	all += POINT_CONFIGS_MAX * CONFIG_PARTS_MAX;
 	return all;
 }
 

@@ -42,12 +42,11 @@ static bool none(const struct object_ref *refs, unsigned count)
 	return true;
 }
 
-/* The parent's reference if it is this very object, else the object is stored. */
-static int share_or_store(struct repo_session *s, enum object_type type, const struct buf *b,
-			  const struct object_ref *parent, struct object_ref *ref, struct err *err)
+int session_share(struct repo_session *s, enum object_type type, const void *p, size_t n,
+		  const struct object_ref *parent, struct object_ref *ref, struct err *err)
 {
 	uint8_t id[ID_LEN];
-	int r = codec_id(store_reader_codec(s->reader), b->data, b->len, id, err);
+	int r = codec_id(store_reader_codec(s->reader), p, n, id, err);
 
 	if (r < 0)
 		return r;
@@ -56,7 +55,7 @@ static int share_or_store(struct repo_session *s, enum object_type type, const s
 		*ref = *parent;
 		return 0;
 	}
-	return session_object(s, type, b->data, b->len, ref, err);
+	return session_object(s, type, p, n, ref, err);
 }
 
 static int page_done(struct repo_session *s, unsigned count, struct err *err)
@@ -76,11 +75,11 @@ static int page_done(struct repo_session *s, unsigned count, struct err *err)
 	} else {
 		r = page_encode(m->leaves, count, &b, err);
 		if (r == 0)
-			r = share_or_store(s, OBJECT_PAGE, &b,
-					   parent && m->npages < parent->root->count ?
-						   &parent->root->pages[m->npages] :
-						   NULL,
-					   ref, err);
+			r = session_share(s, OBJECT_PAGE, b.data, b.len,
+					  parent && m->npages < parent->root->count ?
+						  &parent->root->pages[m->npages] :
+						  NULL,
+					  ref, err);
 		if (r < 0)
 			return r;
 	}
@@ -132,7 +131,7 @@ static int leaf_done(struct repo_session *s, struct err *err)
 	if (r == 0)
 		r = parent_ref(s, m->at, &parent, err);
 	if (r == 0)
-		r = share_or_store(s, OBJECT_LEAF, &b, &parent, &ref, err);
+		r = session_share(s, OBJECT_LEAF, b.data, b.len, &parent, &ref, err);
 	return r < 0 ? r : leaf_put_ref(s, &ref, err);
 }
 
@@ -244,8 +243,8 @@ int map_end(struct repo_session *s, uint64_t size, struct object_ref *ref, struc
 		memcpy(root->pages, m->pages, m->npages * sizeof(root->pages[0]));
 	r = root_encode(root, &b, err);
 	if (r == 0)
-		r = share_or_store(s, OBJECT_ROOT, &b, parent ? &parent->info->root : NULL, ref,
-				   err);
+		r = session_share(s, OBJECT_ROOT, b.data, b.len,
+				  parent ? &parent->info->root : NULL, ref, err);
 	return r;
 }
 

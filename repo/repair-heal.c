@@ -205,7 +205,7 @@ static int try_entry(struct heal *h, const struct source *s, uint64_t number,
 	struct err local = ERR_INIT;
 	int r;
 
-	if (s->translate ? e->type != OBJECT_CHUNK : !wanted(h, e))
+	if (s->translate ? e->type != OBJECT_CHUNK && e->type != OBJECT_BLOB : !wanted(h, e))
 		return 0;
 	r = read_twin(h, s, locator, e, &local);
 	if (r < 0 && verify_is_finding(r))

@@ -119,6 +119,8 @@ static int note_manifest(struct surveyor *y, const struct object_ref *ref, const
 	raise(&s->next_sequence, m->sequence + 1);
 	for (size_t i = 0; i < m->ndisks && r == 0; i++)
 		r = note_refs(s, &s->map_refs, &m->disks[i].root, 1, err);
+	for (size_t i = 0; i < m->nconfigs && r == 0; i++)
+		r = note_refs(s, &s->map_refs, m->configs[i].parts, m->configs[i].nparts, err);
 	return r;
 }
 

@@ -86,6 +86,15 @@ DEFINE_CLEANUP(repo_point, repo_point_close)
 const struct manifest *
 repo_point_manifest(const struct repo_point *p); /* borrowed for the point's life */
 
+/* --- files kept with a point: configs of the manifest --- */
+/* NULL if there is none of that name. Borrowed. */
+const struct manifest_config *repo_config_find(const struct manifest *m, const char *name);
+/* Appends all of a file (at most CONFIG_BYTES_MAX) to out.  ERR_NOT_FOUND names those that there are; ERR_DAMAGED. */
+int repo_config_read(struct repo_point *p, const char *name, struct buf *out, struct err *err);
+/* The manifest of a row, for what the row does not cache (those files), without a pin and without repo_start().  ERR_KEY. */
+int repo_manifest_read(struct repo *r, const struct point_row *row, struct manifest **out,
+		       struct err *err);
+
 struct repo_disk;
 /* name: a disk's, or NULL for the only one (ERR_AMBIGUOUS if there are several).  Keeps the point open. */
 int repo_disk_open(struct repo_point *p, const char *name, struct repo_disk **out, struct err *err);

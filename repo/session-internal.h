@@ -145,6 +145,8 @@ struct repo_session {
 	struct disk_writer disk;
 	struct manifest_disk *disks; /* finished ones */
 	size_t ndisks;
+	struct manifest_config *configs; /* owned, their parts too */
+	size_t nconfigs;
 	struct session_result counters;
 	bool failed;
 };
@@ -170,7 +172,13 @@ void session_done_clear(struct repo_session *s); /* after the transaction */
 int session_checkpoint(struct repo_session *s, struct err *err);
 int session_merge_index(struct repo_session *s, struct err *err);
 
+/* config.c */
+void session_configs_free(struct repo_session *s);
+
 /* map-write.c */
+/* The parent's reference (or NULL) if it is this very object and good as far as anybody knows, else the object is stored. */
+int session_share(struct repo_session *s, enum object_type type, const void *p, size_t n,
+		  const struct object_ref *parent, struct object_ref *ref, struct err *err);
 int map_begin(struct repo_session *s, struct err *err);
 void map_release(struct map_writer *m);
 int map_put(struct repo_session *s, uint64_t locator, const uint8_t *id, struct err *err);

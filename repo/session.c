@@ -46,6 +46,7 @@ static void session_free(struct repo_session *s)
 	for (size_t i = 0; i < s->ndisks; i++)
 		free(s->disks[i].source);
 	free(s->disks);
+	session_configs_free(s);
 	id_table_release(&s->ids);
 	slot_set_release(&s->reused);
 	pack_list_release(&s->usable.packs);
@@ -317,6 +318,8 @@ static int manifest_fill(struct repo_session *s, const struct publish_spec *spec
 	m->program = (char *)PROGRAM;
 	m->disks = s->disks;
 	m->ndisks = s->ndisks;
+	m->configs = s->configs;
+	m->nconfigs = s->nconfigs;
 	m->labels = (struct manifest_label *)spec->labels;
 	m->nlabels = spec->nlabels;
 	r = catalog_reserve(s->catalog, s->lease.token, m->name, &m->time, &m->sequence,

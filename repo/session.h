@@ -71,6 +71,17 @@ void session_disk_method(struct repo_session *s, int method);
 /* Throws the current disk away: it can be begun again (chunks stored so far are found again by dedup). */
 int session_disk_restart(struct repo_session *s, struct err *err);
 
+/* --- files kept with the point, as config/NAME; at any time before publication --- */
+/* name: config_name_valid(), each once (ERR_EXISTS), at most POINT_CONFIGS_MAX of them and of CONFIG_BYTES_MAX bytes each
+ * (ERR_TOO_BIG).  What the parent's file of that name has at the same place is not stored again. */
+int repo_session_config(struct repo_session *s, const char *name, const void *p, size_t n,
+			struct err *err);
+/* The same of all that can be read from fd (a file, a pipe); path is for messages. */
+int repo_session_config_fd(struct repo_session *s, const char *name, int fd, const char *path,
+			   struct err *err);
+/* Takes over the parent's files, but for those whose names were given; without a parent none. */
+int repo_session_config_inherit(struct repo_session *s, struct err *err);
+
 struct publish_spec {
 	int64_t time; /* 0: now */
 	int consistency; /* enum consistency */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * Pass 3 of verify: every point, disk and byte range that a bad slot belongs to.  Done only when there are bad slots.
+ * Pass 3 of verify: every point, disk or file kept with it, and byte range that a bad slot belongs to.  Done only when there are bad slots.
  *
  * 1. Each page and leaf is looked at once, however many disks share it: what has nothing bad below is remembered in one set,
  *    the bad ranges of the leaves that have some in a table.
@@ -34,28 +34,33 @@ struct name {
 	size_t cap, count;
 };
 
-static void affected(struct name *n, const char *disk, uint64_t start, uint64_t length,
-		     const char *what, uint64_t locator, uint32_t slots)
+static void report(struct name *n, struct verify_finding f)
 {
-	struct verify_finding f = { .what = what,
-				    .locator = locator,
-				    .slots = slots,
-				    .point = n->text,
-				    .disk = disk,
-				    .start = start,
-				    .length = length };
 	struct store_pack *p = NULL;
 	const struct footer_entry *e;
 
+	f.point = n->text;
 	n->v->damaged[n->point] = true;
-	if (slots == 1 && store_pack_get(n->v->repo->store, locator_pack(locator), &p, NULL) == 0) {
-		e = store_pack_entry(p, locator_slot(locator));
+	if (f.slots == 1 &&
+	    store_pack_get(n->v->repo->store, locator_pack(f.locator), &p, NULL) == 0) {
+		e = store_pack_entry(p, locator_slot(f.locator));
 		f.id = e ? e->id : NULL;
 		verify_find(n->v, &f);
 		store_pack_put(p);
 		return;
 	}
 	verify_find(n->v, &f);
+}
+
+static void affected(struct name *n, const char *disk, uint64_t start, uint64_t length,
+		     const char *what, uint64_t locator, uint32_t slots)
+{
+	report(n, (struct verify_finding){ .what = what,
+					   .locator = locator,
+					   .slots = slots,
+					   .disk = disk,
+					   .start = start,
+					   .length = length });
 }
 
 /* --- the table of bad leaves --- */
@@ -264,6 +269,18 @@ static int name_pages(struct name *n, uint64_t root, struct err *err)
 	return r < 0 ? r : 0;
 }
 
+static void name_config(struct name *n, const struct manifest_config *c)
+{
+	for (unsigned i = 0; i < c->nparts; i++)
+		if (slot_set_has(&n->v->bad, c->parts[i].locator))
+			report(n, (struct verify_finding){ .what = "bad file",
+							   .locator = c->parts[i].locator,
+							   .slots = 1,
+							   .config = c->name,
+							   .start = (uint64_t)i * CONFIG_PART,
+							   .length = config_part_len(c->size, i) });
+}
+
 static int name_point(struct name *n, struct err *err)
 {
 	const struct point_row *row = &n->v->points.rows[n->point];
@@ -301,6 +318,8 @@ static int name_point(struct name *n, struct err *err)
 		r = name_pages(n, info->root.locator, err);
 		repo_disk_close(n->disk);
 	}
+	for (size_t i = 0; i < repo_point_manifest(p)->nconfigs && r == 0; i++)
+		name_config(n, &repo_point_manifest(p)->configs[i]);
 	repo_point_close(p);
 	return r;
 }

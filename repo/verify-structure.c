@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * Pass 1 of verify: from a point's manifest down to the footers.
+ * Pass 1 of verify: from a point's manifest down to the footers; chunks, and parts of files kept with the point, are looked
+ * up there and not read.
  *
  * 1. An object that several points share is looked at once: v->seen.
  * 2. A point that was forgotten since it was listed is passed over.
@@ -183,6 +184,54 @@ static int walk_leaves(struct walk *w, const struct manifest_disk *info, struct 
 	return r;
 }
 
+/* What the footer says of a part of a file; NULL: nothing wrong. */
+static const char *judge_part(struct verify *v, const struct footer_entry *e,
+			      const struct object_ref *ref, uint32_t len)
+{
+	const struct pack_row *row = verify_pack_row(&v->doomed, locator_pack(ref->locator));
+
+	if (!e)
+		return "slot is not in its pack";
+	if (e->type != OBJECT_BLOB || e->plain_len != len || memcmp(e->id, ref->id, ID_LEN) != 0)
+		return "slot holds no part of this file";
+	if (row && bits_have(&row->doomed, locator_slot(ref->locator)))
+		return "slot is doomed though a restore point needs it";
+	return NULL;
+}
+
+static int walk_part(struct verify *v, const struct object_ref *ref, uint32_t len, struct err *err)
+{
+	struct err local = ERR_INIT;
+	struct store_pack *p;
+	const char *what;
+	int r = slot_set_visit(&v->seen, ref->locator, err);
+
+	if (r < 0)
+		return r;
+	v->result->objects += (uint64_t)r;
+	r = store_pack_get(v->repo->store, locator_pack(ref->locator), &p, &local);
+	if (r < 0 && !verify_is_finding(r)) {
+		*err = local;
+		return r;
+	}
+	if (r < 0) {
+		r = verify_bad_pack(v, locator_pack(ref->locator), local.text, err);
+		return r < 0 ? r : slot_set_add(&v->bad, ref->locator, err);
+	}
+	what = judge_part(v, store_pack_entry(p, locator_slot(ref->locator)), ref, len);
+	store_pack_put(p);
+	return what ? verify_bad_object(v, ref->locator, ref->id, what, err) : 0;
+}
+
+static int walk_config(struct verify *v, const struct manifest_config *c, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < c->nparts && r == 0; i++)
+		r = walk_part(v, &c->parts[i], config_part_len(c->size, i), err);
+	return r;
+}
+
 static int walk_disk(struct verify *v, struct repo_point *p, const struct manifest_disk *info,
 		     struct err *err)
 {
@@ -258,6 +307,8 @@ int verify_walk_point(struct verify *v, size_t point, struct err *err)
 	r = slot_set_add(&v->seen, row->manifest_ref.locator, err);
 	for (size_t i = 0; i < row->m->ndisks && r == 0; i++)
 		r = walk_disk(v, p, &repo_point_manifest(p)->disks[i], err);
+	for (size_t i = 0; i < repo_point_manifest(p)->nconfigs && r == 0; i++)
+		r = walk_config(v, &repo_point_manifest(p)->configs[i], err);
 	repo_point_close(p);
 	return r;
 }

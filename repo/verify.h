@@ -18,7 +18,8 @@ struct verify_finding {
 	const uint8_t *id; /* of the object, or NULL */
 	const char *point; /* NAME@TIME of an affected point, or NULL */
 	const char *disk; /* and its disk and byte range, or NULL */
-	uint64_t start, length; /* bytes of the disk; 0, 0: the whole point */
+	const char *config; /* or its file config/NAME and byte range, or NULL */
+	uint64_t start, length; /* bytes of the disk or file; 0, 0: the whole point */
 };
 struct verify_spec {
 	const char *point; /* POINT text; NULL: all points */

@@ -161,7 +161,7 @@ static void check_rest(struct faults *f)
 static void one_backup(struct faults *f, const char *fault)
 {
 	struct rel *t = &f->t;
-	const char *const args[] = { "backup", "web1", t->source, NULL };
+	const char *const args[] = { "backup", "web1", t->source, "--config", t->config, NULL };
 	struct rel_status s = rel_run(t, args, fault, NULL);
 	struct rel_ended ended;
 	struct repo *r;
@@ -187,7 +187,7 @@ static void one_backup(struct faults *f, const char *fault)
 
 static void log_backup(struct faults *f)
 {
-	const char *const args[] = { "backup", "web1", f->t.source, NULL };
+	const char *const args[] = { "backup", "web1", f->t.source, "--config", f->t.config, NULL };
 	struct rel_status s;
 
 	fault_restore_template(f);
@@ -306,7 +306,7 @@ static bool is_repository(struct rel *t)
 /* A backup is the first to meet what a killed init left: it works, or says that there is no repository. */
 static bool backup_or_none(struct rel *t)
 {
-	const char *const args[] = { "backup", "db1", t->source, NULL };
+	const char *const args[] = { "backup", "db1", t->source, "--config", t->config, NULL };
 	struct rel_status s = rel_run(t, args, NULL, NULL);
 	struct rel_ended e;
 	struct repo *r;
@@ -497,8 +497,8 @@ static void adopt(struct rel *t, struct repo *r, struct rel_status s, const char
 static void one_stop(struct faults *f, const char *fault)
 {
 	struct rel *t = &f->t;
-	const char *const same[] = { "backup", "web1", t->source, NULL };
-	const char *const other[] = { "backup", "db1", t->source, NULL };
+	const char *const same[] = { "backup", "web1", t->source, "--config", t->config, NULL };
+	const char *const other[] = { "backup", "db1", t->source, "--config", t->config, NULL };
 	cleanup_free char *out2 = str_printf("%s.other", t->out);
 	cleanup_free char *out3 = str_printf("%s.same", t->out);
 	cleanup_free char *stopped_err = str_printf("%s.stopped", t->err);

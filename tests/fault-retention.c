@@ -132,7 +132,7 @@ static void log_command(struct faults *f, const char *const *args,
 static void backup_after(struct faults *f)
 {
 	struct rel *t = &f->t;
-	const char *const args[] = { "backup", "web1", t->source, NULL };
+	const char *const args[] = { "backup", "web1", t->source, "--config", t->config, NULL };
 	struct rel_status s = must_run(f, args, NULL, NULL);
 	struct repo *r = rel_open(t, REPO_READ);
 
@@ -352,7 +352,7 @@ static void one_fence_prune(struct faults *f, const char *fault)
 static void one_fence_backup(struct faults *f, const char *fault)
 {
 	struct rel *t = &f->t;
-	const char *const args[] = { "backup", "web1", t->source, NULL };
+	const char *const args[] = { "backup", "web1", t->source, "--config", t->config, NULL };
 	struct rel_promise more;
 	struct rel_status s;
 	struct repo *r;
@@ -403,7 +403,7 @@ void scenario_fence_prune(struct faults *f)
 
 void scenario_fence_backup(struct faults *f)
 {
-	const char *const args[] = { "backup", "web1", f->t.source, NULL };
+	const char *const args[] = { "backup", "web1", f->t.source, "--config", f->t.config, NULL };
 
 	prepare_retention(f, true);
 	log_command(f, args, one_fence_backup);

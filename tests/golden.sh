@@ -9,13 +9,18 @@ requires jq --version
 
 # read_all REPO: every disk of the list, byte for byte, by way of a file and of the numbers in the catalog.
 read_all() {
-	local want size point
+	local want size point text
 	while read -r want size point; do
 		rm -f out.raw
 		lp -q -r "$1" restore "$point" out.raw || fail "$golden: $point cannot be restored"
 		[ "$(stat -c %s out.raw)" -eq "$size" ] || fail "$golden: $point has $(stat -c %s out.raw) bytes, not $size"
 		[ "$(sha out.raw)" = "$want" ] || fail "$golden: $point has other bytes"
 	done <"$tmp/g/expected.txt"
+	[ -f "$tmp/g/config.txt" ] || return 0 # made before there were such files
+	while read -r want point text; do
+		lp -q -r "$1" dump "$point" "config/$text" >out.config || fail "$golden: config/$text of $point cannot be read"
+		[ "$(sha out.config)" = "$want" ] || fail "$golden: config/$text of $point has other bytes"
+	done <"$tmp/g/config.txt"
 }
 
 tree_sum() { (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum); }

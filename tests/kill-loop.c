@@ -161,7 +161,8 @@ static void look(struct loop *l, struct repo *r)
 static void kill_backup(struct loop *l, struct rel_ended *e)
 {
 	struct rel *t = &l->t;
-	const char *args[] = { "backup", "web1", t->source, rel_random(t, 6) ? NULL : "--full",
+	const char *args[] = { "backup",   "web1",    t->source,
+			       "--config", t->config, rel_random(t, 6) ? NULL : "--full",
 			       NULL };
 	size_t aim = rel_random(t, 3 * ARRAY_SIZE(aims));
 	bool aimed = aim < ARRAY_SIZE(aims) && can_aim;
@@ -230,7 +231,7 @@ static void one_round(struct loop *l, unsigned kills)
 static void measure(struct loop *l)
 {
 	struct rel *t = &l->t;
-	const char *const args[] = { "backup", "first", t->source, NULL };
+	const char *const args[] = { "backup", "first", t->source, "--config", t->config, NULL };
 	struct rel_status s = rel_run(t, args, NULL, NULL);
 	struct repo *r = rel_open(t, REPO_READ);
 

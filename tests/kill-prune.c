@@ -213,6 +213,8 @@ static bool prepare(struct loop *l, enum op op, const char **args)
 			rel_change(t, 1 + (unsigned)rel_random(t, 20));
 		args[n++] = rel_random(t, 3) ? "web1" : "db1";
 		args[n++] = t->source;
+		args[n++] = "--config";
+		args[n++] = t->config;
 		break;
 	case OP_FORGET:
 		choose(l, 1 + (unsigned)rel_random(t, CHOSEN_MAX));

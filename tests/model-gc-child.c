@@ -104,6 +104,8 @@ void child_backup(const struct plan *plan, const struct point *p, unsigned numbe
 	snprintf(label, sizeof(label), "%u", number);
 	ret = repo_session_begin(r, &spec, &s, &err);
 	if (ret == 0)
+		ret = repo_session_config(s, "chunks", p->chunks, sizeof(p->chunks), &err);
+	if (ret == 0)
 		ret = write_disk(s, p->chunks, plan->pause, &err);
 	if (ret < 0)
 		tell_code(ret, &err);
@@ -181,6 +183,19 @@ static void compare(struct repo_disk *d, const struct point *p, unsigned first, 
 	}
 }
 
+/* The file that is kept with each point: the list of its chunks. */
+static void compare_config(struct repo_point *open, const struct point *p)
+{
+	cleanup_buf struct buf got = BUF_INIT;
+	struct err err = ERR_INIT;
+	int r = repo_config_read(open, "chunks", &got, &err);
+
+	if (r == 0 && (got.len != sizeof(p->chunks) || memcmp(got.data, p->chunks, got.len) != 0))
+		r = err_set(&err, ERR_DAMAGED, "the file kept with it has other bytes");
+	if (r < 0)
+		tell_code(r, &err);
+}
+
 void child_check(const unsigned *points, unsigned count)
 {
 	struct err err = ERR_INIT;
@@ -197,6 +212,7 @@ void child_check(const unsigned *points, unsigned count)
 		if (ret < 0)
 			tell_code(ret, &err);
 		compare(d, p, 0, CHUNKS);
+		compare_config(open, p);
 		repo_disk_close(d);
 		repo_point_close(open);
 	}

@@ -481,7 +481,7 @@ static void record_init(struct replay *p, const char *self)
 static void record_backup(struct replay *p, const char *name, const char *fault)
 {
 	struct rel *t = &p->t;
-	const char *const args[] = { "backup", name, t->source, NULL };
+	const char *const args[] = { "backup", name, t->source, "--config", t->config, NULL };
 	struct rel_status s = rel_run(t, args, fault, p->marks_path);
 	char recorded[sizeof(t->repo)];
 	struct repo *r;
@@ -502,7 +502,7 @@ static void record_backup(struct replay *p, const char *name, const char *fault)
 static void record_killed(struct replay *p)
 {
 	struct rel *t = &p->t;
-	const char *const args[] = { "backup", "web1", t->source, NULL };
+	const char *const args[] = { "backup", "web1", t->source, "--config", t->config, NULL };
 	struct rel_status s = rel_run(t, args, "catalog.publish.before:1:kill", NULL);
 
 	if (s.exited)
@@ -688,7 +688,9 @@ static void backup_in_process(struct replay *p, struct repo *r)
 	struct repo_session *s;
 	uint8_t sha[REL_SHA_LEN], *buffer;
 
+	rel_sha(t, sha);
 	rel_ok(t, repo_session_begin(r, &spec, &s, &err));
+	rel_ok(t, repo_session_config(s, "sum", sha, sizeof(sha), &err));
 	rel_ok(t, session_disk_begin(s, &disk, &err));
 	for (uint64_t at = 0; at < t->size; at += SESSION_BUFFER) {
 		rel_ok(t, session_buffer(s, &buffer, &err));
@@ -697,7 +699,6 @@ static void backup_in_process(struct replay *p, struct repo *r)
 	}
 	rel_ok(t, session_disk_end(s, t->size, t->size, &err));
 	rel_ok(t, repo_session_publish(s, &publish, &result, &err));
-	rel_sha(t, sha);
 	rel_promise(t, result.id, result.point, sha);
 	rel_check_point(t, r, &t->promises[t->npromises - 1]);
 }

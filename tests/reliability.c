@@ -67,6 +67,20 @@ static void fill_chunk(struct rel *t, uint64_t at, size_t n)
 		t->disk[at + i] = (uint8_t) "etaoin shrdlu cm"[t->disk[at + i] & 15];
 }
 
+/* The file that is kept with each point: it goes through everything that the point's disk goes through. */
+static void write_sum(struct rel *t)
+{
+	const char *path = t->config + strlen("sum=");
+	struct err err = ERR_INIT;
+	cleanup_fd int fd = file_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600, &err);
+	uint8_t sha[REL_SHA_LEN];
+
+	rel_sha(t, sha);
+	if (fd < 0)
+		rel_fail(t, "cannot write the file to keep: %s", err.text);
+	rel_ok(t, file_pwrite(fd, sha, sizeof(sha), 0, path, NULL, &err));
+}
+
 static void write_source(struct rel *t)
 {
 	struct err err = ERR_INIT;
@@ -81,6 +95,7 @@ static void write_source(struct rel *t)
 		if (memcmp(t->disk + at, zeroes, n) != 0)
 			rel_ok(t, file_pwrite(fd, t->disk + at, n, at, t->source, NULL, &err));
 	}
+	write_sum(t);
 }
 
 void rel_change(struct rel *t, unsigned chunks)
@@ -137,6 +152,7 @@ void rel_begin(struct rel *t, const char *dir, bool encrypted, uint64_t seed, ui
 		rel_fail(t, "cannot make '%s'", dir);
 	snprintf(t->repo, sizeof(t->repo), "%s/repo", dir);
 	snprintf(t->source, sizeof(t->source), "%s/disk.raw", dir);
+	snprintf(t->config, sizeof(t->config), "sum=%s/disk.sum", dir);
 	snprintf(t->out, sizeof(t->out), "%s/out", dir);
 	snprintf(t->err, sizeof(t->err), "%s/err", dir);
 	t->size = t->room = size;
@@ -359,13 +375,14 @@ unsigned rel_check_list(struct rel *t, struct repo *r, unsigned extra, struct re
 	return found;
 }
 
-/* SHA-256 of the bytes that the point restores to. */
+/* SHA-256 of the bytes that the point restores to; the file kept with it must have the promised one. */
 static void point_sha(struct rel *t, struct repo *r, const struct rel_promise *p, uint8_t *sha)
 {
 	struct err err = ERR_INIT;
 	struct repo_point *point;
 	struct repo_disk *disk;
 	cleanup_free uint8_t *data = NULL;
+	cleanup_buf struct buf sum = BUF_INIT;
 	uint64_t size;
 
 	rel_ok(t, repo_point_open(r, p->id, &point, &err));
@@ -382,6 +399,10 @@ static void point_sha(struct rel *t, struct repo *r, const struct rel_promise *p
 	}
 	SHA256(data, size, sha);
 	repo_disk_close(disk);
+	if (repo_config_read(point, "sum", &sum, &err) < 0)
+		rel_fail(t, "%s: %s", p->text, err.text);
+	if (sum.len != REL_SHA_LEN || memcmp(sum.data, p->sha, REL_SHA_LEN) != 0)
+		rel_fail(t, "%s has another file than was kept with it", p->text);
 	repo_point_close(point);
 }
 
@@ -552,7 +573,7 @@ bool rel_check_after(struct rel *t, struct repo *r, struct rel_status s)
 
 unsigned rel_backup_unseen(struct rel *t, const char *name, const struct rel_ended *ended, size_t n)
 {
-	const char *const args[] = { "backup", name, t->source, NULL };
+	const char *const args[] = { "backup", name, t->source, "--config", t->config, NULL };
 	struct rel_status s = rel_run(t, args, NULL, NULL);
 	struct rel_ended all[REL_UNSEEN_MAX + 1];
 	struct repo *r;

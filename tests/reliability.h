@@ -34,6 +34,7 @@ struct rel_promise {
 struct rel {
 	char dir[200]; /* work folder */
 	char repo[256], source[256], out[256], err[256]; /* paths below it */
+	char config[280]; /* "sum=FILE": what --config takes; the file has the SHA-256 of the source */
 	bool encrypted;
 	uint64_t seed, rng; /* as given; state */
 	uint8_t *disk; /* content of the source file */

@@ -7,9 +7,10 @@
 #
 #	bash tests/golden/make.sh            # with the program of build/; LIVEPOINT_BIN names another
 #
-# Each holds: repo/ (two names, three points, two disks, an increment, a grown disk, a hole, an unreadable range is
-# not in it), expected.txt (SHA-256, size and POINT/DISK a line), dumps/ (`livepoint debug dump` of every file that it
-# knows), README (how it was made, and the passphrase).
+# Each holds: repo/ (two names, three points, two disks, an increment, a grown disk, a hole, from schema 3 on files kept with
+# a point; an unreadable range is not in it), expected.txt (SHA-256, size and POINT/DISK a line), config.txt (SHA-256, POINT
+# and name of the file a line), dumps/ (`livepoint debug dump` of every file that it knows), README (how it was made, and
+# the passphrase).
 out=$(cd "${1:-$(dirname "$0")}" && pwd)
 # functions.sh names the test, and finds the program, by the place of the script
 . "$(dirname "$0")/../functions.sh"
@@ -60,7 +61,11 @@ make() {
 	mkdir -p "$kind/dumps"
 	disks
 	lp -q -r "$kind/repo" init "$@"
-	p=$(lp -q -r "$kind/repo" backup --time 2026-01-02T03:04:05Z --label made=golden web1 vda=vda.raw data=data.raw)
+	echo '<domain/>' >domain.xml
+	: >empty
+	p=$(lp -q -r "$kind/repo" backup --time 2026-01-02T03:04:05Z --label made=golden --config domain.xml=domain.xml \
+		--config nvram=noise --config empty=empty web1 vda=vda.raw data=data.raw)
+	printf '%s  %s  %s\n' "$(sha domain.xml)" "$p" domain.xml "$(sha noise)" "$p" nvram "$(sha empty)" "$p" empty >"$kind/config.txt"
 	expect "$p" vda vda.raw
 	expect "$p" data data.raw
 	# one chunk other, one gone, one disk longer

@@ -29,6 +29,16 @@ static void check_equal(const struct manifest *a, const struct manifest *b)
 	assert_true(text_equal(a->program, b->program));
 	assert_int_equal(a->ndisks, b->ndisks);
 	assert_int_equal(a->nlabels, b->nlabels);
+	assert_int_equal(a->nconfigs, b->nconfigs);
+	for (size_t i = 0; i < a->nconfigs; i++) {
+		const struct manifest_config *x = &a->configs[i], *y = &b->configs[i];
+		assert_string_equal(x->name, y->name);
+		assert_true(x->size == y->size && x->nparts == y->nparts);
+		for (unsigned k = 0; k < x->nparts; k++) {
+			assert_true(x->parts[k].locator == y->parts[k].locator);
+			assert_memory_equal(x->parts[k].id, y->parts[k].id, ID_LEN);
+		}
+	}
 	for (size_t i = 0; i < a->ndisks; i++) {
 		const struct manifest_disk *x = &a->disks[i], *y = &b->disks[i];
 		assert_string_equal(x->name, y->name);
@@ -66,9 +76,11 @@ static void test_round_trips(void **state)
 	for (int i = 0; i < 500; i++) {
 		cleanup_ptr(manifest) m = sample_manifest(&s, (unsigned)sample_below(&s, 5),
 							  (unsigned)sample_below(&s, 5));
+		assert_true(sample_configs(&s, m, (unsigned)sample_below(&s, 5)));
 		check_round_trip(m);
 	}
 	cleanup_ptr(manifest) big = sample_manifest(&s, POINT_DISKS_MAX, POINT_LABELS_MAX);
+	assert_true(sample_configs(&s, big, POINT_CONFIGS_MAX));
 	check_round_trip(big);
 }
 
@@ -145,8 +157,7 @@ static void test_items(void **state)
 	assert_int_equal(with_item(6, 1, "\1", 1), ERR_DAMAGED); /* twice */
 	assert_int_equal(with_item(5, 1, zero, 8), ERR_DAMAGED); /* descending */
 	assert_int_equal(with_item(0, 0, zero, 8), ERR_DAMAGED);
-	/* of newer programs: 13 and 14 are in the page, 99 nowhere */
-	assert_int_equal(with_item(13, 0, zero, 50), 0);
+	/* of newer programs: 14 is in the page, 99 nowhere */
 	assert_int_equal(with_item(14, 0, zero, 0), 0);
 	assert_int_equal(with_item(99, 0, zero, 64), 0);
 	assert_int_equal(with_item(99, 1, zero, 64), ERR_UNSUPPORTED);
@@ -304,6 +315,89 @@ static void test_labels(void **state)
 	assert_int_equal(decode(&many), ERR_DAMAGED);
 }
 
+struct config_case {
+	const char *name;
+	uint64_t size;
+	unsigned parts;
+	uint64_t locator; /* of each part */
+	unsigned flags; /* of the item */
+};
+
+static void put_config(struct buf *b, const struct config_case *c)
+{
+	cleanup_buf struct buf d = BUF_INIT;
+	uint8_t raw[40] = { 0 };
+	item(&d, 1, 1, c->name, strlen(c->name));
+	put_le64(raw, c->size);
+	item(&d, 2, 1, raw, 8);
+	put_le64(raw, c->locator);
+	raw[8] = 1;
+	for (unsigned i = 0; i < c->parts; i++)
+		item(&d, 3, 1, raw, 40);
+	item(b, 13, c->flags, d.data, d.len);
+}
+
+static int with_config(struct config_case c)
+{
+	cleanup_buf struct buf b = BUF_INIT;
+	head(&b);
+	put_config(&b, &c);
+	return decode(&b);
+}
+
+static void test_configs(void **state)
+{
+	const struct config_case good = { "domain.xml", 1, 1, locator_make(1, 1), 0 };
+	const uint64_t part = 4 * MiB; /* as the page says */
+	static const uint8_t zero[64];
+	struct config_case c;
+	(void)state;
+#define WITH(change) (c = good, change, with_config(c))
+	assert_int_equal(with_config(good), 0);
+	assert_int_equal(WITH(c.name = "nvram"), 0);
+	assert_int_equal(WITH(c.name = "config"), 0); /* no folder of a disk's */
+	assert_int_equal(WITH(c.name = ".xml"), ERR_DAMAGED);
+	assert_int_equal(WITH(c.name = "a/b"), ERR_DAMAGED);
+	assert_int_equal(WITH(c.name = ""), ERR_DAMAGED);
+	assert_int_equal(
+		WITH(c.name = "x123456789012345678901234567890123456789012345678901234567890123"),
+		0);
+	assert_int_equal(
+		WITH(c.name = "xx123456789012345678901234567890123456789012345678901234567890123"),
+		ERR_DAMAGED);
+	assert_int_equal(WITH((c.size = 0, c.parts = 0)), 0);
+	assert_int_equal(WITH(c.size = 0), ERR_DAMAGED);
+	assert_int_equal(WITH(c.parts = 0), ERR_DAMAGED);
+	assert_int_equal(WITH(c.parts = 2), ERR_DAMAGED);
+	assert_int_equal(WITH(c.size = part), 0);
+	assert_int_equal(WITH(c.size = part + 1), ERR_DAMAGED);
+	assert_int_equal(WITH((c.size = part + 1, c.parts = 2)), 0);
+	assert_int_equal(WITH((c.size = 64 * MiB, c.parts = 16)), 0);
+	assert_int_equal(WITH((c.size = 64 * MiB + 1, c.parts = 16)), ERR_DAMAGED);
+	assert_int_equal(WITH((c.size = 64 * MiB + 1, c.parts = 17)), ERR_DAMAGED);
+	assert_int_equal(WITH(c.size = UINT64_MAX), ERR_DAMAGED);
+	assert_int_equal(WITH(c.locator = 0), ERR_DAMAGED);
+	assert_int_equal(WITH(c.locator = 7), ERR_DAMAGED);
+	assert_int_equal(WITH(c.flags = 1), ERR_DAMAGED);
+#undef WITH
+	assert_int_equal(with_item(13, 0, zero, 50), ERR_DAMAGED);
+	cleanup_buf struct buf twice = BUF_INIT;
+	head(&twice);
+	put_config(&twice, &good);
+	put_config(&twice, &good);
+	assert_int_equal(decode(&twice), ERR_DAMAGED);
+	cleanup_buf struct buf many = BUF_INIT;
+	head(&many);
+	for (unsigned i = 0; i <= POINT_CONFIGS_MAX; i++) {
+		assert_int_equal(decode(&many), 0);
+		cleanup_free char *name = str_printf("f%u", i);
+		c = good;
+		c.name = name;
+		put_config(&many, &c);
+	}
+	assert_int_equal(decode(&many), ERR_DAMAGED);
+}
+
 static void test_encoder_refuses(void **state)
 {
 	struct sample_source s = { 5 };
@@ -337,6 +431,14 @@ static void test_encoder_refuses(void **state)
 	REFUSED(ERR_INVALID, (free(m->labels[1].value), m->labels[1].value = NULL));
 	REFUSED(ERR_INVALID,
 		(free(m->labels[1].key), m->labels[1].key = str_dup(m->labels[0].key)));
+#define REFUSED_FILE(change)                                                                       \
+	REFUSED(ERR_INVALID, assert_true(sample_configs(&s, m, 2));                                \
+		struct manifest_config *c = &m->configs[1]; change)
+	REFUSED_FILE(c->name[0] = '/');
+	REFUSED_FILE(str_copy(c->name, sizeof(c->name), m->configs[0].name));
+	REFUSED_FILE(c->size += CONFIG_PART);
+	REFUSED_FILE(c->size = CONFIG_BYTES_MAX + 1);
+#undef REFUSED_FILE
 	cleanup_free char *big = mem_alloc(MANIFEST_MAX + 1);
 	memset(big, 'x', MANIFEST_MAX);
 	REFUSED(ERR_TOO_BIG, (free(m->program), m->program = str_dup(big)));
@@ -354,6 +456,7 @@ static void test_every_bit(void **state)
 	cleanup_ptr(manifest) m = sample_manifest(&s, 3, 3);
 	cleanup_buf struct buf out = BUF_INIT;
 	(void)state;
+	assert_true(sample_configs(&s, m, 3));
 	assert_int_equal(manifest_encode(m, &out, NULL), 0);
 	for (size_t bit = 0; bit < 8 * out.len; bit++) {
 		cleanup_ptr(manifest) back = NULL;
@@ -375,6 +478,7 @@ static void test_allocation_failures(void **state)
 {
 	struct sample_source s = { 7 };
 	cleanup_ptr(manifest) m = sample_manifest(&s, 3, 3);
+	assert_true(sample_configs(&s, m, 3));
 	int r = ERR_NOMEM;
 	unsigned n = 0;
 	(void)state;
@@ -396,10 +500,15 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trips),	cmocka_unit_test(test_items),
-		cmocka_unit_test(test_names_and_kinds), cmocka_unit_test(test_disks),
-		cmocka_unit_test(test_labels),		cmocka_unit_test(test_encoder_refuses),
-		cmocka_unit_test(test_every_bit),	cmocka_unit_test(test_allocation_failures),
+		cmocka_unit_test(test_round_trips),
+		cmocka_unit_test(test_items),
+		cmocka_unit_test(test_names_and_kinds),
+		cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_configs),
+		cmocka_unit_test(test_encoder_refuses),
+		cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_allocation_failures),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

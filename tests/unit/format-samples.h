@@ -287,6 +287,28 @@ static inline struct manifest *sample_manifest(struct sample_source *s, unsigned
 	return m;
 }
 
+/* Adds files to a manifest, of sizes around those of parts.  False if memory ran out. */
+static inline bool sample_configs(struct sample_source *s, struct manifest *m, unsigned n)
+{
+	static const uint64_t sizes[] = {
+		0, 1, 65536, CONFIG_PART - 1, CONFIG_PART, CONFIG_PART + 1, 540672, CONFIG_BYTES_MAX
+	};
+	m->configs = mem_alloc_array(n, sizeof(*m->configs));
+	for (; m->configs && m->nconfigs < n; m->nconfigs++) {
+		struct manifest_config *c = &m->configs[m->nconfigs];
+		unsigned parts;
+		snprintf(c->name, sizeof(c->name), "file%zu.xml", m->nconfigs);
+		c->size = sizes[sample_below(s, ARRAY_SIZE(sizes))];
+		parts = config_parts(c->size);
+		c->parts = mem_alloc_array(parts ? parts : 1, sizeof(*c->parts));
+		if (!c->parts)
+			return false;
+		for (; c->nparts < parts; c->nparts++)
+			c->parts[c->nparts] = sample_ref(s);
+	}
+	return m->configs != NULL;
+}
+
 /* False if memory ran out; release with state_release() either way. */
 static inline bool sample_state(struct sample_source *s, unsigned nholds, unsigned npoints,
 				struct state *out)

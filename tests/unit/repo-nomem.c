@@ -11,6 +11,8 @@
 #include "base/banned.h"
 
 #define SIZE (3 * MiB + 512)
+#define CONFIG_AT (2 * MiB) /* where data changes each time */
+#define CONFIG_SIZE 70000u
 
 struct nomem {
 	char dir[64], where[80];
@@ -47,6 +49,12 @@ static int backup(struct nomem *m, struct repo *r, struct session_result *result
 	int ret = repo_session_begin(r, &spec, &s, err);
 
 	if (ret == 0)
+		ret = repo_session_config(s, "f", m->data + CONFIG_AT, CONFIG_SIZE, err);
+	if (ret == 0 && !repo_session_parent(s))
+		ret = repo_session_config(s, "old", "<domain/>", 9, err);
+	if (ret == 0)
+		ret = repo_session_config_inherit(s, err);
+	if (ret == 0)
 		ret = session_disk_begin(s, &disk, err);
 	for (uint64_t at = 0; at < SIZE && ret == 0; at += SESSION_BUFFER) {
 		size_t n = MIN(SIZE - at, (uint64_t)SESSION_BUFFER);
@@ -68,6 +76,7 @@ static int read_point(struct nomem *m, struct repo *r, const uint8_t *id, const 
 {
 	cleanup_ptr(repo_point) p = NULL;
 	cleanup_ptr(repo_disk) d = NULL;
+	cleanup_buf struct buf file = BUF_INIT;
 	int ret = repo_point_open(r, id, &p, err);
 
 	if (ret == 0)
@@ -76,6 +85,17 @@ static int read_point(struct nomem *m, struct repo *r, const uint8_t *id, const 
 		ret = repo_disk_read(d, m->back, SIZE, 0, err);
 	if (ret == 0)
 		assert_memory_equal(m->back, data, SIZE);
+	if (ret == 0)
+		ret = repo_config_read(p, "f", &file, err);
+	if (ret == 0) {
+		assert_int_equal(file.len, CONFIG_SIZE);
+		assert_memory_equal(file.data, data + CONFIG_AT, CONFIG_SIZE);
+		ret = repo_config_read(p, "old", &file, err);
+	}
+	if (ret == 0) {
+		assert_int_equal(file.len, CONFIG_SIZE + 9);
+		assert_memory_equal(file.data + CONFIG_SIZE, "<domain/>", 9);
+	}
 	return ret;
 }
 
@@ -158,7 +178,7 @@ static void prepare(struct nomem *m, bool encrypted)
 	r = help_open(m->where, REPO_WRITE, REPO_SERIAL);
 	if (encrypted)
 		ok(repo_export_key(r, m->key, &m->key_len, &err));
-	help_backup(r, "n", m->data, SIZE, &result);
+	ok(backup(m, r, &result, &err));
 	memcpy(m->first, result.id, POINT_ID_LEN);
 	m->points = 1;
 	repo_close(r);
