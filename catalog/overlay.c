@@ -7,7 +7,6 @@
  *     (catalog/gc.c) leaves out those with a row.
  *  2. A row that is going names no point: it holds nothing back.
  */
-#include <ctype.h>
 #include <stdlib.h>
 
 #include "catalog/internal.h"
@@ -17,19 +16,6 @@
 #define OVERLAY_COLUMNS                                                                            \
 	"SELECT o.id, o.name, p.id, o.created, o.layer, o.state, o.sealed FROM overlay o"          \
 	" LEFT JOIN point p ON p.num = o.point"
-
-bool catalog_overlay_id_valid(const char *id)
-{
-	size_t i;
-
-	if (strlen(id) != CATALOG_OVERLAY_ID - 1 || id[0] != 'o')
-		return false;
-	for (i = 1; id[i]; i++) {
-		if (!isdigit((unsigned char)id[i]) && (id[i] < 'a' || id[i] > 'f'))
-			return false;
-	}
-	return true;
-}
 
 static int overlay_missing(const char *id_or_name, struct err *err)
 {
@@ -45,7 +31,7 @@ static int overlay_read(struct catalog *c, sqlite3_stmt *s, struct overlay_row *
 	out->layer = (uint32_t)column_u64(s, 4);
 	out->going = sqlite3_column_int(s, 5) == 2;
 	out->sealed = sqlite3_column_type(s, 6) != SQLITE_NULL;
-	if (!column_text(s, 0, out->id, sizeof(out->id)) || !catalog_overlay_id_valid(out->id) ||
+	if (!column_text(s, 0, out->id, sizeof(out->id)) || !overlay_id_valid(out->id) ||
 	    !column_text(s, 1, out->name, sizeof(out->name)) ||
 	    (!out->going && !column_blob(s, 2, out->point, sizeof(out->point))) ||
 	    (out->sealed && !column_blob(s, 6, out->sealed_as, sizeof(out->sealed_as))))
@@ -55,10 +41,10 @@ static int overlay_read(struct catalog *c, sqlite3_stmt *s, struct overlay_row *
 
 static int overlay_valid(const struct overlay_row *row, struct err *err)
 {
-	if (!catalog_overlay_id_valid(row->id) || row->layer == 0)
+	if (!overlay_id_valid(row->id) || row->layer == 0)
 		return err_set(err, ERR_INVALID, "'%s', layer %u, is no overlay", row->id,
 			       row->layer);
-	if (*row->name && (!name_valid(row->name) || catalog_overlay_id_valid(row->name))) {
+	if (*row->name && (!name_valid(row->name) || overlay_id_valid(row->name))) {
 		err_set(err, ERR_INVALID,
 			"'%.140s' is no name for an overlay (1 to 128 of A-Z a-z 0-9 . _ -, not "
 			"starting with . or -, and not of the form of an id)",

@@ -12,11 +12,10 @@
 #define LIVEPOINT_CATALOG_OVERLAY_H
 
 #include "catalog/catalog.h"
-
-#define CATALOG_OVERLAY_ID 10 /* bytes: 'o', eight hexadecimal digits in lower case, and a 0 */
+#include "format/overlay.h"
 
 struct overlay_row {
-	char id[CATALOG_OVERLAY_ID];
+	char id[OVERLAY_ID_TEXT];
 	char name[NAME_MAX_LEN + 1]; /* "": none */
 	uint8_t point[POINT_ID_LEN]; /* that it stands on; zeroes of one that is going */
 	int64_t created; /* seconds */
@@ -26,7 +25,6 @@ struct overlay_row {
 	uint8_t sealed_as[POINT_ID_LEN];
 };
 
-bool catalog_overlay_id_valid(const char *id);
 /* Adds a row that is there (going, sealed are ignored).  ERR_NOT_FOUND: the point is not there, or expired; ERR_EXISTS: the id
  * or, among those that are there, the name is taken; ERR_INVALID: no id, no NAME, or a NAME that looks like an id. */
 int catalog_overlay_insert(struct catalog *c, const struct overlay_row *row, struct audit *audit,
@@ -44,7 +42,7 @@ int catalog_overlay_delete(struct catalog *c, const char *id, struct err *err);
 /* What publishing a sealed point does to the overlay (struct session_done).  ERR_LOCKED, and nothing is published, if the
  * row is not there or stands elsewhere. */
 struct overlay_sealed {
-	char id[CATALOG_OVERLAY_ID];
+	char id[OVERLAY_ID_TEXT];
 	uint8_t point[POINT_ID_LEN]; /* where it stands: */
 	uint32_t layer;
 	uint32_t next; /* the first layer above the new point; 0: the overlay is going */

@@ -84,6 +84,10 @@ struct repo {
 	int lease_fd;
 	struct pin *
 		pins; /* under lease_lock: rows of our lease, with how many opens stand behind each */
+
+	pthread_mutex_t overlay_lock; /* guards what follows, and counts in them; memory work only */
+	pthread_cond_t overlay_changed; /* one came or went */
+	struct repo_overlay *overlays; /* attached ones, and those that are coming and going */
 };
 
 /* For repair: without looking at the catalog, which may not be there.  With REPO_READ nothing is ever written, no lease either. */

@@ -156,6 +156,8 @@ static int open_any(const char *path, enum repo_mode mode, bool bare, struct rep
 	r->lease_fd = -1;
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_mutex_init(&r->lease_lock, NULL);
+	pthread_mutex_init(&r->overlay_lock, NULL);
+	pthread_cond_init(&r->overlay_changed, NULL);
 	r->path = realpath(path, NULL);
 	if (!r->path)
 		ret = err_set(err, ERR_NO_REPO, "no repository at '%s': %s", path, strerror(errno));
@@ -214,6 +216,8 @@ void repo_close(struct repo *r)
 	codec_keys_free(r->keys);
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->lease_lock);
+	pthread_mutex_destroy(&r->overlay_lock);
+	pthread_cond_destroy(&r->overlay_changed);
 	free(r->path);
 	free(r);
 }

@@ -148,6 +148,8 @@ struct repo_session {
 	struct manifest_config *configs; /* owned, their parts too */
 	size_t nconfigs;
 	struct session_result counters;
+	const struct overlay_sealed
+		*sealed; /* borrowed until published: the overlay that becomes the point; or NULL */
 	bool failed;
 };
 

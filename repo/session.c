@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "catalog/overlay.h"
 #include "repo/audit.h"
 #include "repo/session-internal.h"
 
@@ -164,7 +165,8 @@ static int begin_parts(struct repo_session *s, const struct session_spec *spec, 
 		s->differential = true;
 	}
 	if (r == 0)
-		r = lease_take(s, spec, s->differential ? since.row.id : NULL, &parent, err);
+		r = lease_take(s, spec, s->differential ? since.row.id : spec->since_id, &parent,
+			       err);
 	repo_spec_release(&since);
 	if (r == 0)
 		r = check_suite(s, err);
@@ -327,15 +329,18 @@ static int manifest_fill(struct repo_session *s, const struct publish_spec *spec
 	return r;
 }
 
-/* What the audit log says of a backup. */
-static int backup_detail(const struct manifest *m, const struct object_ref *ref, struct buf *out,
-			 struct err *err)
+/* What the audit log says of a backup, or of a seal. */
+static int backup_detail(const struct repo_session *s, const struct manifest *m,
+			 const struct object_ref *ref, struct buf *out, struct err *err)
 {
 	char id[2 * POINT_ID_LEN + 1];
 
 	hex_encode(id, ref->id, POINT_ID_LEN);
-	buf_printf(out, "{\"id\":\"%s\",\"kind\":\"%s\",\"stored\":%" PRIu64 "}", id,
+	buf_printf(out, "{\"id\":\"%s\",\"kind\":\"%s\",\"stored\":%" PRIu64, id,
 		   point_kind_name(m->kind), m->stored);
+	if (s->sealed)
+		buf_printf(out, ",\"overlay\":\"%s\"", s->sealed->id);
+	buf_printf(out, "}");
 	return out->failed ? err_nomem(err, "entry of the audit log") : 0;
 }
 
@@ -348,10 +353,10 @@ static int commit(struct repo_session *s, const struct manifest *m, const struct
 	char point[POINT_TEXT_MAX];
 	struct session_done done;
 	struct repo_audit audit;
-	int r = backup_detail(m, ref, &detail, err);
+	int r = backup_detail(s, m, ref, &detail, err);
 
 	repo_point_text(m, point);
-	repo_audit_fill(s->repo, &audit, "backup", point, buf_str(&detail));
+	repo_audit_fill(s->repo, &audit, s->sealed ? "seal" : "backup", point, buf_str(&detail));
 	if (r == 0)
 		r = session_rotate(s, PACK_DATA, err);
 	if (r == 0)
@@ -365,6 +370,8 @@ static int commit(struct repo_session *s, const struct manifest *m, const struct
 		r = session_rename(s, true, err); /* I6, I7 */
 	if (r == 0)
 		r = session_done_fill(s, &done, &packs, err); /* I8 */
+	if (r == 0)
+		done.overlay = s->sealed;
 	if (r == 0)
 		r = catalog_publish(s->catalog, s->lease.token, &done, s->reused.packs,
 				    slot_set_compact(&s->reused), ref->id, ref, m, &audit.audit,

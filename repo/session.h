@@ -21,6 +21,8 @@ struct repo_session;
 struct session_spec {
 	const char *name; /* NAME */
 	const char *since; /* POINT to compare with, or NULL: the name's latest */
+	const uint8_t *
+		since_id; /* the same by id, and not for the record: a seal's; also a forgotten point under an overlay */
 	bool full; /* no parent */
 	int compression; /* enum compression; -1: the repository's */
 	unsigned wait_seconds; /* for another backup of this name; 0: ERR_LOCKED at once */
