@@ -229,6 +229,7 @@ static bool child_place_fds(struct launch *l)
 
 static void __attribute__((noreturn)) child_main(struct launch *l)
 {
+	const struct rlimit none = { 0, 0 };
 	const struct proc_spec *spec = l->spec;
 	struct launch_failure failure = { 0 };
 	int status = l->status_fd;
@@ -242,6 +243,8 @@ static void __attribute__((noreturn)) child_main(struct launch *l)
 		if (getppid() != l->parent) /* it died before the call above */
 			_exit(127);
 	}
+	if (spec->no_core)
+		setrlimit(RLIMIT_CORE, &none);
 	if (spec->listen_fds)
 		child_listen_pid(l);
 	ok = child_place_fds(l);

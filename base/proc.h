@@ -21,6 +21,7 @@ struct proc_spec {
 	unsigned nlisten; /* with listen_fds: that many of pass_fds, the first ones, are sockets; 0: all */
 	bool new_session; /* setsid: survives the terminal */
 	bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL */
+	bool no_core; /* RLIMIT_CORE 0: one that is expected to abort leaves no file */
 };
 
 /* Starts; fills *pid.  A program that cannot be executed is ERR_CHILD with its name and the reason. */

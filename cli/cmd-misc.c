@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* livepoint version and debug dump: what needs no repository. */
+/* livepoint version, debug dump and debug accel: what needs no repository. */
 #include "cli/internal.h"
 
 #include "base/file.h"
+#include "virt/accel.h"
 
 #include "base/banned.h"
 
@@ -55,5 +56,22 @@ int cmd_debug_dump(struct cli *cli, struct err *err)
 		out_json(o, NULL);
 		return r;
 	}
+	return out_json(o, err);
+}
+
+int cmd_debug_accel(struct cli *cli, struct err *err)
+{
+	enum virt_accel_kind accel;
+	struct jval *o;
+	int r = virt_accel_probe(&accel, err);
+
+	if (r < 0)
+		return r;
+	if (!cli->json) {
+		printf("%s\n", virt_accel_name(accel));
+		return out_check(err);
+	}
+	o = jval_object();
+	jval_set(o, "accel", jval_str(virt_accel_name(accel)));
 	return out_json(o, err);
 }

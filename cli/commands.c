@@ -292,6 +292,8 @@ const struct command_def cli_commands[] = {
 	{ "version", NULL, "", "print versions", 0, 0, NO_OPTS, cmd_version },
 	{ "debug dump", NULL, "FILE", "print a file of a repository as text", 1, 1, NO_OPTS,
 	  cmd_debug_dump },
+	{ "debug accel", NULL, "", "print which accelerator QEMU can use here: kvm or tcg", 0, 0,
+	  NO_OPTS, cmd_debug_accel },
 	{ "completion", NULL, "bash", "print the completion script", 1, 1, NO_OPTS,
 	  cmd_completion },
 };

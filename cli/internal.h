@@ -169,6 +169,7 @@ int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *
 int cmd_benchmark(struct cli *cli, struct err *err);
 int cmd_version(struct cli *cli, struct err *err);
 int cmd_debug_dump(struct cli *cli, struct err *err);
+int cmd_debug_accel(struct cli *cli, struct err *err);
 int cmd_completion(struct cli *cli, struct err *err);
 
 #endif

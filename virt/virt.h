@@ -66,7 +66,8 @@ enum virt_create {
 	VIRT_CREATE_AUTODESTROY = 4, /* ends with this connection, however that ends */
 };
 /* Starts a transient guest: when it stops, libvirt forgets it.  flags: of enum virt_create.  Returns when QEMU runs and has
- * opened the disks. */
+ * opened the disks.  A libvirt whose schema has no <reconnect> of NBD gets the XML without it: ask virt_xml_disk.reconnect of
+ * the live XML whether it is there. */
 int virt_domain_create(struct virt *v, const char *xml, unsigned flags, struct virt_domain **out,
 		       struct err *err);
 /* Defines a persistent guest that does not run, or replaces the definition of the one of that uuid (running or not).
@@ -204,7 +205,8 @@ enum virt_event_kind {
 	VIRT_EVENT_PAUSED, /* reason */
 	VIRT_EVENT_RESUMED,
 	VIRT_EVENT_REBOOT,
-	VIRT_EVENT_IO_ERROR, /* disk: its target, "" if unknown; text: "enospc" or "" */
+	VIRT_EVENT_IO_ERROR, /* disk: its target, "" if unknown; text: "enospc" or "".  libvirt 9.0 loses it when an NBD source has an
+			      * empty export name: PAUSED with its reason comes always */
 	VIRT_EVENT_COPY, /* disk, copy: READY, DONE, FAILED or CANCELED */
 	VIRT_EVENT_AGENT, /* connected */
 	VIRT_EVENT_CLOSED, /* the connection is lost; uuid and name are empty */

@@ -11,7 +11,7 @@
 
 #include "base/buf.h"
 
-#define VIRT_XML_MAX (4 * MiB)
+#define VIRT_XML_MAX (1 * MiB)
 #define VIRT_DISKS_MAX 256
 #define VIRT_NICS_MAX 64
 

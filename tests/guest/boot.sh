@@ -29,8 +29,10 @@
 set -euo pipefail
 export LC_ALL=C
 
-# shellcheck source=accel.sh
-. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/accel.sh"
+# The program that was built knows which accelerator works.
+top=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../..
+: "${LIVEPOINT_BIN:=$top/build/cli/livepoint}"
+[ -x "$LIVEPOINT_BIN" ] || LIVEPOINT_BIN=livepoint
 
 disk='' marker=LIVEPOINT-BOOT-OK timeout=300 log='' mem=512 kernel='' initrd='' append='' poweroff=yes
 qemu='' dir='' accel='' start=0 first=- boot=- off=-
@@ -170,7 +172,7 @@ watch()
 main()
 {
 	parse_options "$@"
-	accel=$(lp_accel)
+	accel=$("$LIVEPOINT_BIN" debug accel) || exit 1
 	trap leave EXIT
 	trap 'exit 1' HUP INT TERM
 	dir=$(mktemp -d "${TMPDIR:-/tmp}/lp-boot.XXXXXX")
