@@ -36,7 +36,7 @@ refuses() {
 # listen: events go to $tmp/events from now on; unlisten ends that
 listen() {
 	as_user ./driver events 300 >"$tmp/events" 2>&1 &
-	for ((n = 0; n < 300; n++)); do ! grep -q ^waiting= "$tmp/events" || return 0; sleep 0.1; done
+	for ((n = 0; n < 300; n++)); do ! grep -qs ^waiting= "$tmp/events" || return 0; sleep 0.1; done
 	fail "no connection for events: $(cat "$tmp/events")"
 }
 unlisten() {
