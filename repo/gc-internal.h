@@ -71,4 +71,9 @@ int reclaim(struct gc *g, struct err *err);
 /* The figures of it only; rows: with gone, condemned and doomed as they would be. */
 int reclaim_preview(struct gc *g, const struct pack_list *rows, struct err *err);
 
+/* --- index-merge.c --- */
+/* Segments that are mostly entries of slots that are gone for ever are merged without them.  What goes wrong with the
+ * segments is noted, and no error. */
+int index_trim(struct gc *g, struct err *err);
+
 #endif

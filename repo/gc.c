@@ -627,6 +627,8 @@ static int steps(struct gc *g, struct err *err)
 		r = reclaim(g, err);
 	if (r == 0)
 		r = sidefile_sweep(g->repo, g->catalog, err);
+	if (r == 0)
+		r = index_trim(g, err);
 	return r == 0 ? log_end(g, err) : r;
 }
 

@@ -190,6 +190,23 @@ int state_publish(struct repo *r, const struct hold_change *hold, struct audit *
 int state_store(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
 		const struct hold_change *hold, struct audit *audit, struct err *err);
 
+/* --- merging of index segments (repo/index-merge.c) --- */
+/* Which entries may be left out; read before the merge. */
+struct index_live {
+	struct pack_list packs;
+	uint64_t next_pack; /* packs without a row and a number below it were removed */
+	bool any; /* something may be left out at all */
+};
+int index_live_read(struct catalog *c, struct index_live *out, struct err *err);
+void index_live_release(struct index_live *l);
+/* False: the slot is gone for ever.  opaque: struct index_live. */
+bool index_live_keeps(void *opaque, uint64_t locator);
+/* Writes the segments `old` as one, lists it in their place and removes their files.  1: done, *out is the new one; 0: somebody
+ * else was first, and a file and a row of the token stay, which its sweep removes. */
+int index_merge(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
+		struct index_live *live, const uint64_t *old, size_t n, struct segment_row *out,
+		struct err *err);
+
 /* ERR_DAMAGED if packs are newer than the catalog, which then is an older one that was put back: publishing would use
  * their numbers again, and a sweep remove what has become a point's.  Before any sweep. */
 int sweep_check(struct repo *r, struct catalog *c, struct err *err);

@@ -380,16 +380,17 @@ static int compare_segments(const void *a, const void *b)
 
 static int merge_now(struct repo_session *s, size_t n, struct err *err)
 {
-	uint64_t old[MERGE_MOST], number, records;
-	int r;
+	struct index_live live = { 0 };
+	uint64_t old[MERGE_MOST];
+	struct segment_row fresh = { 0 };
+	int r = index_live_read(s->catalog, &live, err);
 
 	for (size_t i = 0; i < n; i++)
 		old[i] = s->segments[i].number;
-	r = catalog_segment_begin(s->catalog, s->lease.token, &number, err);
 	if (r == 0)
-		r = store_segment_merge(s->stage, number, old, n, &records, err);
-	if (r == 0)
-		r = catalog_segments_swap(s->catalog, s->lease.token, number, records, old, n, err);
+		r = index_merge(s->repo, s->catalog, s->lease.token, s->stage, &live, old, n,
+				&fresh, err);
+	index_live_release(&live);
 	if (r == 0) { /* another session was first: its list counts, ours is no more */
 		free(s->segments);
 		s->segments = NULL;
@@ -398,13 +399,10 @@ static int merge_now(struct repo_session *s, size_t n, struct err *err)
 	}
 	if (r < 0)
 		return r;
-	(void)store_index_add(s->index, number, NULL);
-	for (size_t i = 0; i < n; i++) {
+	(void)store_index_add(s->index, fresh.number, NULL);
+	for (size_t i = 0; i < n; i++)
 		store_index_drop(s->index, old[i]);
-		/* If it stays it is a file without a row, which the next sweep removes. */
-		(void)store_segment_remove(s->repo->store, old[i], NULL);
-	}
-	s->segments[0] = (struct segment_row){ .number = number, .records = records };
+	s->segments[0] = fresh;
 	memmove(&s->segments[1], &s->segments[n], (s->nsegments - n) * sizeof(*s->segments));
 	s->nsegments -= n - 1;
 	return 0;

@@ -19,6 +19,7 @@
 #include "base/banned.h"
 
 #define PROGRAM "livepoint " PACKAGE_VERSION
+#define INDEX_TRIES 3 /* a segment that is listed and missing may have been merged just now */
 #define SUITE_TRIES 8 /* packs that may be unreadable before nobody can tell */
 
 static void session_free(struct repo_session *s)
@@ -108,7 +109,8 @@ static int lease_take(struct repo_session *s, const struct session_spec *spec, c
 	return r;
 }
 
-static int open_index(struct repo_session *s, struct err *err)
+/* 1: a file is missing, which a merge of somebody else may have taken since the list was read. */
+static int open_listed(struct repo_session *s, bool again, struct err *err)
 {
 	struct err local = ERR_INIT;
 	int r = store_index_new(s->repo->store, &s->index, err);
@@ -116,13 +118,32 @@ static int open_index(struct repo_session *s, struct err *err)
 	if (r == 0)
 		r = catalog_segments(s->catalog, &s->segments, &s->nsegments, err);
 	for (size_t i = 0; i < s->nsegments && r == 0; i++) {
-		if (store_index_add(s->index, s->segments[i].number, &local) == 0)
+		int added = store_index_add(s->index, s->segments[i].number, &local);
+
+		if (added == 0)
 			continue;
+		if (added == ERR_NOT_FOUND && again)
+			return 1;
 		/* Derived data: what it knew is stored again, if it comes again. */
 		log_warning("%s; its chunks may be stored twice", local.text);
 		err_clear(&local);
 	}
 	return r;
+}
+
+static int open_index(struct repo_session *s, struct err *err)
+{
+	for (unsigned tries = 0;; tries++) {
+		int r = open_listed(s, tries < INDEX_TRIES, err);
+
+		if (r <= 0)
+			return r;
+		store_index_free(s->index);
+		s->index = NULL;
+		free(s->segments);
+		s->segments = NULL;
+		s->nsegments = 0;
+	}
 }
 
 /* The header is not sealed.  With another suite than the packs have, by accident or by somebody's hand, what follows would

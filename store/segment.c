@@ -5,6 +5,7 @@
  *
  * 1. A segment is derived: it can be lost or wrong, and a backup goes on without it.
  * 2. Memory: fence and bloom (1.3 bytes a record), and 1 MiB a segment that is merged.
+ * 3. A merge that leaves entries out reads its input twice: fence and filter are made for the number that stays.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -255,40 +256,90 @@ static struct segment_input *smallest(struct segment_input *in, size_t n)
 	return best;
 }
 
-int store_segment_merge(struct store_stage *st, uint64_t number, const uint64_t *old, size_t nold,
-			uint64_t *records, struct err *err)
+struct merge {
+	struct store *store;
+	const uint64_t *old;
+	size_t nold;
+	bool (*keep)(void *opaque, uint64_t locator); /* NULL: all */
+	void *opaque;
+};
+
+/* Takes the smallest entry; an equal one that came before is not kept again. */
+static int merge_step(const struct merge *m, struct segment_input *s, struct index_entry *last,
+		      struct segment_writer *w, uint64_t *count, struct err *err)
 {
-	cleanup_free struct segment_input *in = mem_alloc_array(nold ? nold : 1, sizeof(*in));
-	struct segment_writer w = { 0 };
-	uint64_t total = 0, i = 0;
 	int r = 0;
 
-	if (!in)
-		return err_nomem(err, "merge of index segments");
-	for (size_t k = 0; k < nold && r == 0; k++) {
-		r = input_open(&in[k], st->store, old[k], err);
-		total += in[k].h.records;
+	if (!m->keep ||
+	    (compare_entries(last, &s->head) != 0 && m->keep(m->opaque, s->head.locator))) {
+		if (w)
+			r = writer_add(w, &s->head, *count, err);
+		++*count;
 	}
+	*last = s->head;
+	return r == 0 ? input_next(s, err) : r;
+}
+
+/* One walk through all of them in order: counts what is kept, and writes it if there is a writer. */
+static int merge_walk(const struct merge *m, struct segment_writer *w, uint64_t *count,
+		      struct err *err)
+{
+	cleanup_free struct segment_input *in = mem_alloc_array(MAX(m->nold, 1u), sizeof(*in));
+	struct index_entry last = { .locator = LOCATOR_NONE };
+	struct segment_input *s;
+	int r = in ? 0 : err_nomem(err, "merge of index segments");
+
+	*count = 0;
+	for (size_t k = 0; k < m->nold && r == 0; k++)
+		r = input_open(&in[k], m->store, m->old[k], err);
+	while (r == 0 && (s = smallest(in, m->nold)))
+		r = merge_step(m, s, &last, w, count, err);
+	for (size_t k = 0; in && k < m->nold; k++)
+		if (in[k].store)
+			input_release(&in[k]);
+	return r;
+}
+
+/* Without a filter the headers say how many there will be. */
+static int merge_count(const struct merge *m, uint64_t *total, struct err *err)
+{
+	int r = 0;
+
+	*total = 0;
+	if (m->keep)
+		return merge_walk(m, NULL, total, err);
+	for (size_t k = 0; k < m->nold && r == 0; k++) {
+		uint64_t records = 0;
+
+		r = store_segment_records(m->store, m->old[k], &records, err);
+		*total += records;
+	}
+	return r;
+}
+
+int store_segment_merge(struct store_stage *st, uint64_t number, const uint64_t *old, size_t nold,
+			bool (*keep)(void *opaque, uint64_t locator), void *opaque,
+			uint64_t *records, struct err *err)
+{
+	struct merge m = {
+		.store = st->store, .old = old, .nold = nold, .keep = keep, .opaque = opaque
+	};
+	struct segment_writer w = { 0 };
+	uint64_t total, written;
+	int r = merge_count(&m, &total, err);
+
 	if (r == 0 && total > UINT32_MAX)
 		r = err_set(err, ERR_TOO_BIG, "index segment of %" PRIu64 " records", total);
 	if (r == 0)
 		r = writer_begin(&w, st, number, total, err);
-	while (r == 0) {
-		struct segment_input *s = smallest(in, nold);
-
-		if (!s)
-			break;
-		r = writer_add(&w, &s->head, i++, err);
-		if (r == 0)
-			r = input_next(s, err);
-	}
+	if (r == 0)
+		r = merge_walk(&m, &w, &written, err);
+	if (r == 0 && written != total)
+		r = err_set(err, ERR_DAMAGED, "index segments changed while they were merged");
 	if (r == 0)
 		r = writer_end(&w, err);
 	if (w.stage)
 		writer_release(&w);
-	for (size_t k = 0; k < nold; k++)
-		if (in[k].store)
-			input_release(&in[k]);
 	if (r < 0)
 		return err_prefix(err, "merge into index segment %" PRIu64, number);
 	*records = total;

@@ -200,8 +200,10 @@ struct index_entry {
 /* Writes a segment of n entries, sorted here, through the stage: write, sync, rename, folder sync (I8). */
 int store_segment_write(struct store_stage *st, uint64_t number, struct index_entry *entries,
 			size_t n, struct err *err);
-/* Merges segments into one under a new number, streaming. */
+/* Merges segments into one under a new number, streaming.  keep: false for the locator of an entry that is to be left out (the same
+ * answer each time; equal entries become one), or NULL: all stay.  *records: of the new one. */
 int store_segment_merge(struct store_stage *st, uint64_t number, const uint64_t *old, size_t nold,
+			bool (*keep)(void *opaque, uint64_t locator), void *opaque,
 			uint64_t *records, struct err *err);
 int store_segment_remove(struct store *s, uint64_t number, struct err *err);
 /* fsync of the index folder. */

@@ -231,6 +231,105 @@ static void test_everything_goes(void **state)
 	end(&w);
 }
 
+/* --- the index follows what is stored --- */
+
+static struct catalog_totals segments_checked(struct world *w)
+{
+	struct err err = ERR_INIT;
+	struct catalog_totals t = totals(w);
+	cleanup_free uint64_t *numbers = NULL;
+	uint64_t records = 0, sum = 0;
+	size_t count = 0;
+
+	ok(store_segments_list(w->r->store, &numbers, &count, &err));
+	assert_int_equal(count, t.segments);
+	for (size_t i = 0; i < count; i++) {
+		ok(store_segment_check(w->r->store, numbers[i], &err));
+		ok(store_segment_records(w->r->store, numbers[i], &records, &err));
+		sum += records;
+	}
+	assert_int_equal(sum, t.segment_records);
+	return t;
+}
+
+/* Each generation brings 64 to 192 chunks, one segment; with a few generations nothing is merged by their number. */
+static void test_index_shrinks(void **state)
+{
+	struct session_result p[2] = { 0 };
+	struct catalog_totals t;
+	struct world w;
+
+	(void)state;
+	begin(&w, false, 1);
+	p[0] = w.points[0];
+	for (unsigned i = 1; i < 12; i++) {
+		help_random(w.data[0], 2 * SIZE / 3, 1000 + i);
+		help_backup(w.r, "a", w.data[0], SIZE, &p[1]);
+		forget(&w, &p[0]);
+		prune(&w);
+		p[0] = p[1];
+		t = segments_checked(&w);
+		/* 192 chunks are in use; at most as many again are remembered in vain */
+		assert_in_range(t.segment_records, 192, 2 * 192);
+		assert_in_range(t.segments, 1, 3);
+	}
+	no_leftovers(&w);
+	/* what is left is found: nothing is stored again */
+	help_backup(w.r, "b", w.data[0], SIZE, &p[1]);
+	assert_int_equal(p[1].chunks_new, 0);
+	assert_int_equal(p[1].chunks_index, SIZE / CHUNK);
+	help_compare(w.r, p[1].id, w.data[0], SIZE);
+	end(&w);
+}
+
+/* Nothing is used any more: no entry is left. */
+static void test_index_empties(void **state)
+{
+	struct catalog_totals t;
+	struct world w;
+
+	(void)state;
+	begin(&w, true, 3);
+	for (unsigned i = 0; i < 3; i++)
+		forget(&w, &w.points[i]);
+	prune(&w);
+	t = segments_checked(&w);
+	assert_int_equal(t.segment_records, 0);
+	assert_int_equal(t.segments, 1);
+	help_backup(w.r, "a", w.data[3], SIZE, &w.points[3]);
+	help_compare(w.r, w.points[3].id, w.data[3], SIZE);
+	prune(&w);
+	no_leftovers(&w);
+	end(&w);
+}
+
+/* Which entries may go: dropped and doomed, not condemned; without a row only what has a number that was handed out. */
+static void test_index_live(void **state)
+{
+	uint8_t gone[] = { 0x0f }, condemned[] = { 0x03 };
+	struct pack_row rows[] = {
+		{ .number = 5,
+		  .slots = 8,
+		  .gone = { .nbytes = 1, .bits = gone },
+		  .condemned = { .nbytes = 1, .bits = condemned } },
+		{ .number = 9, .slots = 8 },
+	};
+	struct index_live live = { .packs = { .rows = rows, .count = 2 }, .next_pack = 12 };
+
+	(void)state;
+	for (uint32_t slot = 0; slot < 20; slot++) {
+		assert_int_equal(index_live_keeps(&live, locator_make(5, slot)),
+				 slot < 2 || slot > 3);
+		assert_true(index_live_keeps(&live, locator_make(9, slot)));
+	}
+	assert_false(index_live_keeps(&live, locator_make(4, 0)));
+	assert_false(index_live_keeps(&live, locator_make(7, 0)));
+	assert_false(index_live_keeps(&live, locator_make(11, 0)));
+	assert_true(index_live_keeps(&live, locator_make(12, 0)));
+	live.next_pack = 0; /* after a rebuild */
+	assert_true(index_live_keeps(&live, locator_make(4, 0)));
+}
+
 /* --- a dry run says what the real one does, and changes nothing --- */
 
 static void test_dry_run(void **state)
@@ -730,23 +829,16 @@ static void test_slot_sets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slot_sets),
-		cmocka_unit_test(test_space_plain),
-		cmocka_unit_test(test_space_encrypted),
-		cmocka_unit_test(test_everything_goes),
-		cmocka_unit_test(test_dry_run),
-		cmocka_unit_test(test_backup_beside),
-		cmocka_unit_test(test_backup_after),
-		cmocka_unit_test(test_reader_beside),
-		cmocka_unit_test(test_stop),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_another_prune),
-		cmocka_unit_test(test_fence),
-		cmocka_unit_test(test_shrink_guard),
-		cmocka_unit_test(test_rebuilt),
-		cmocka_unit_test(test_damaged_map),
-		cmocka_unit_test(test_damaged_data),
-		cmocka_unit_test(test_older_catalog),
+		cmocka_unit_test(test_slot_sets),	cmocka_unit_test(test_space_plain),
+		cmocka_unit_test(test_space_encrypted), cmocka_unit_test(test_everything_goes),
+		cmocka_unit_test(test_index_shrinks),	cmocka_unit_test(test_index_empties),
+		cmocka_unit_test(test_index_live),	cmocka_unit_test(test_dry_run),
+		cmocka_unit_test(test_backup_beside),	cmocka_unit_test(test_backup_after),
+		cmocka_unit_test(test_reader_beside),	cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_limits),		cmocka_unit_test(test_another_prune),
+		cmocka_unit_test(test_fence),		cmocka_unit_test(test_shrink_guard),
+		cmocka_unit_test(test_rebuilt),		cmocka_unit_test(test_damaged_map),
+		cmocka_unit_test(test_damaged_data),	cmocka_unit_test(test_older_catalog),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

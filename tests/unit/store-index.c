@@ -180,12 +180,12 @@ static void test_merge(void **state)
 		old[i] = i + 1;
 	}
 	ok(store_stage_begin(f.store, 77, &st, &err));
-	ok(store_segment_merge(st, 50, old, ARRAY_SIZE(old), &records, &err));
+	ok(store_segment_merge(st, 50, old, ARRAY_SIZE(old), NULL, NULL, &records, &err));
 	assert_int_equal(records, 1 + 40000 + 700 + 65536);
-	ok(store_segment_merge(st, 51, NULL, 0, &records, &err));
+	ok(store_segment_merge(st, 51, NULL, 0, NULL, NULL, &records, &err));
 	assert_int_equal(records, 0);
 	/* a number that is taken is never replaced */
-	assert_true(store_segment_merge(st, 3, old, 2, &records, &err) < 0);
+	assert_true(store_segment_merge(st, 3, old, 2, NULL, NULL, &records, &err) < 0);
 	ok(store_stage_end(st, &err));
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
 		ok(store_segment_remove(f.store, old[i], &err));
@@ -201,6 +201,64 @@ static void test_merge(void **state)
 	ok(store_index_add(x, 51, &err));
 	assert_int_equal(found(x, 0, total), total);
 	assert_int_equal(found(x, total, 5000), 0);
+	store_index_free(x);
+	help_store_end(&f);
+}
+
+static bool keep_even(void *opaque, uint64_t locator)
+{
+	++*(unsigned *)opaque;
+	return locator_slot(locator) % 2 == 0;
+}
+
+static bool keep_none(void *opaque, uint64_t locator)
+{
+	(void)opaque;
+	(void)locator;
+	return false;
+}
+
+/* A merge with a filter: what it refuses is not there, equal entries become one, the rest is found as before. */
+static void test_merge_filter(void **state)
+{
+	uint64_t old[] = { 1, 2, 3 }, records = 0;
+	struct err err = ERR_INIT;
+	struct store_stage *st;
+	struct store_index *x;
+	struct fixture f;
+	uint8_t id[ID_LEN];
+	unsigned asked = 0;
+
+	(void)state;
+	help_store(&f, 0, 0);
+	write_range(&f, 1, 0, 50000);
+	write_range(&f, 2, 40000, 20000); /* 10 000 of them once more */
+	write_range(&f, 3, 0, 0);
+	ok(store_stage_begin(f.store, 77, &st, &err));
+	ok(store_segment_merge(st, 50, old, 3, keep_even, &asked, &records, &err));
+	assert_int_equal(records, 30000);
+	assert_int_equal(asked, 2 * 60000);
+	ok(store_segment_merge(st, 51, old, 3, keep_none, NULL, &records, &err));
+	assert_int_equal(records, 0);
+	ok(store_stage_end(st, &err));
+	for (uint64_t n = 50; n <= 51; n++) {
+		ok(store_segment_check(f.store, n, &err));
+		ok(store_segment_records(f.store, n, &records, &err));
+		assert_int_equal(records, n == 50 ? 30000 : 0);
+	}
+	ok(store_index_new(f.store, &x, &err));
+	ok(store_index_add(x, 50, &err));
+	ok(store_index_add(x, 51, &err));
+	assert_true(store_index_memory(x) <= 30000 * 14 / 10 + 512);
+	for (uint64_t i = 0; i < 60000; i += 7) {
+		struct index_query q = { .id = id };
+
+		key_of(i, id);
+		store_index_lookup(x, &q, 1);
+		assert_int_equal(q.count, locator_slot(locator_of(i)) % 2 == 0);
+		if (q.count)
+			assert_int_equal(q.locators[0], locator_of(i));
+	}
 	store_index_free(x);
 	help_store_end(&f);
 }
@@ -316,7 +374,8 @@ static void test_lost(void **state)
 
 	/* a merge with a lost one fails and publishes nothing */
 	ok(store_stage_begin(f.store, 5, &st, &err));
-	assert_int_equal(store_segment_merge(st, 9, numbers, 2, &records, &err), ERR_NOT_FOUND);
+	assert_int_equal(store_segment_merge(st, 9, numbers, 2, NULL, NULL, &records, &err),
+			 ERR_NOT_FOUND);
 	assert_int_equal(store_segment_check(f.store, 9, &err), ERR_NOT_FOUND);
 	ok(store_stage_end(st, &err));
 
@@ -422,9 +481,10 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes), cmocka_unit_test(test_duplicates),
-		cmocka_unit_test(test_merge), cmocka_unit_test(test_flips),
-		cmocka_unit_test(test_lost),  cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_sizes),	cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_merge),	cmocka_unit_test(test_merge_filter),
+		cmocka_unit_test(test_flips),	cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests_name("store-index", tests, NULL, NULL);
