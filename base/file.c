@@ -619,8 +619,12 @@ int dir_each(const char *path, int (*fn)(void *opaque, const char *name, struct 
 
 	if (!dir)
 		return fail_errno(err, errno, "open folder", path);
-	for (;;) {
+	for (unsigned entries = 0;; entries++) {
 		int r = next_entry(dir, &name);
+
+		/* Once a listing, as far in as it gets: what fails halfway must not pass for the end. */
+		if (r == 0 && (entries == 1 || (entries == 0 && !name)))
+			r = step_fault("base.folder.list");
 
 		if (r)
 			return fail_errno(err, r, "list", path);

@@ -73,7 +73,9 @@ int file_read_all(const char *path, size_t max, struct buf *out, struct err *err
 int file_write_all(const char *path, const void *p, size_t n, mode_t mode, bool replace,
 		   const char *point_prefix, struct err *err);
 
-/* Calls fn for each entry but "." and ".."; fn returns 0 to go on, else the walk ends with that value. */
+/* Calls fn for each entry but "." and ".."; fn returns 0 to go on, else the walk ends with that value.  A listing that fails halfway is
+ * an error, never a short list: the caller changes nothing before it has ended.  Fault point "base.folder.list", once a listing,
+ * after its first entry. */
 int dir_each(const char *path, int (*fn)(void *opaque, const char *name, struct err *err),
 	     void *opaque, struct err *err);
 

@@ -222,6 +222,10 @@ int repo_quarantined(struct repo *r, void (*fn)(void *opaque, const char *line),
 
 	if (!path)
 		return err_nomem(err, "path of the quarantine");
-	ret = access(path, F_OK) < 0 ? 0 : dir_each(path, look_quarantined, &l, err);
+	ret = dir_each(path, look_quarantined, &l, err);
+	if (ret == ERR_NOT_FOUND) {
+		err_clear(err);
+		ret = 0;
+	}
 	return ret < 0 ? ret : l.found;
 }

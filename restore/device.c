@@ -138,13 +138,15 @@ static int refuse_busy(const char *where, const char *how, const char *who, stru
 static int check_busy(const char *where, dev_t device, struct err *err)
 {
 	char path[64], name[256] = "";
+	int r;
 
 	if (find_mount(device, name, sizeof(name)))
 		return refuse_busy(where, "mounted at ", name, err);
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(device), minor(device));
-	if (access(path, F_OK) == 0 && dir_each(path, first_name, name, NULL) > 0)
+	r = access(path, F_OK) == 0 ? dir_each(path, first_name, name, err) : 0;
+	if (r > 0)
 		return refuse_busy(where, "held by ", name, err);
-	return 0;
+	return r;
 }
 
 static int device_attach(struct target_device *d, const struct target_spec *spec, struct err *err)

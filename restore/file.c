@@ -217,7 +217,13 @@ static int check_unused(int fd, const char *path, struct err *err)
 			path);
 		return err_object(err, "%s", path);
 	}
-	dir_each("/sys/block", loop_is, &search, NULL);
+	/* Without sysfs nobody can tell; a listing that fails halfway is another matter. */
+	if (access("/sys/block", R_OK) == 0) {
+		int r = dir_each("/sys/block", loop_is, &search, err);
+
+		if (r < 0)
+			return r;
+	}
 	if (search.found) {
 		err_set(err, ERR_TARGET, "target '%s' is in use: a loop device stands on it", path);
 		return err_object(err, "%s", path);

@@ -314,6 +314,13 @@ static int dir_each_number(struct backend *b, enum backend_kind kind, bool stray
 			   int (*fn)(void *opaque, uint64_t number, struct err *err), void *opaque,
 			   struct err *err)
 {
+	cleanup_free char *packs = str_printf("%s/packs", b->path);
+
+	/* Each of its folders may be missing; all of them are when packs/ itself is not there (not mounted). */
+	if (!packs)
+		return err_nomem(err, "path of a folder");
+	if (kind == BACKEND_PACK && access(packs, R_OK | X_OK) < 0)
+		return err_set_errno(err, ERR_IO, errno, "cannot list folder '%s'", packs);
 	for (unsigned low = 0; low < (kind == BACKEND_PACK ? 256u : 1u); low++) {
 		cleanup_free char *folder = folder_path(b, kind, low);
 		struct each e = { .kind = kind,
