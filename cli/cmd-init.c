@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* livepoint init: a missing or empty folder becomes a repository. */
 #include "cli/internal.h"
+
+#include <stdlib.h>
+
 #include "repo/retention.h"
 
 #include "base/banned.h"
 
-static int init_json(const struct cli *cli, const char *path, struct err *err)
+/* Of what init wrote, not of what is read back: a repository that was made is no failure. */
+static int init_show(const struct cli *cli, const char *path, const struct conf *conf,
+		     struct err *err)
 {
-	cleanup_ptr(repo) repo = NULL;
-	const struct conf *conf;
+	cleanup_free char *whole = realpath(path, NULL);
 	struct jval *o;
-	int r = repo_open(path, REPO_READ, &repo, err);
 
-	if (r < 0)
-		return r;
-	conf = repo_conf(repo);
 	if (!cli->json) {
 		out_note(cli, "made repository '%s' (%s)", path,
 			 conf->suite ? "encrypted" : "not encrypted");
 		return 0;
 	}
 	o = jval_object();
-	jval_set(o, "repository", jval_str(repo_path(repo)));
+	jval_set(o, "repository", jval_str(whole ? whole : path));
 	jval_set(o, "uuid", json_id(conf->uuid, UUID_LEN));
 	jval_set(o, "chunk_size", jval_uint(conf->chunk_size));
 	jval_set(o, "compression", jval_str(compression_name(conf->compression)));
@@ -33,7 +33,8 @@ static int init_json(const struct cli *cli, const char *path, struct err *err)
 int cmd_init(struct cli *cli, struct err *err)
 {
 	cleanup_passphrase struct passphrase p = { .len = 0 };
-	struct repo_init_spec spec = { .compression = -1 };
+	struct conf conf;
+	struct repo_init_spec spec = { .compression = -1, .made = &conf };
 	const struct options *o = &cli->opt;
 	uint64_t chunk = opt_number(o, O_CHUNK_SIZE, 0);
 	const char *path;
@@ -64,5 +65,5 @@ int cmd_init(struct cli *cli, struct err *err)
 	r = repo_init(path, &spec, err);
 	if (r == ERR_NOT_FOUND) /* of the folder above: no point, disk or export is missing */
 		return err_recode(err, ERR_FAILED);
-	return r < 0 ? r : init_json(cli, path, err);
+	return r < 0 ? r : init_show(cli, path, &conf, err);
 }

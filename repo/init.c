@@ -208,5 +208,7 @@ int repo_init(const char *path, const struct repo_init_spec *spec, struct err *e
 		err_object(err, "%s", path);
 		return err_prefix(err, "cannot make a repository in '%s'", path);
 	}
+	if (spec->made)
+		*spec->made = conf;
 	return 0;
 }

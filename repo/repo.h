@@ -32,6 +32,7 @@ struct repo_init_spec {
 	int compression; /* enum compression; -1: default */
 	uint64_t kdf_n; /* 0: default */
 	uint64_t grace; /* seconds that forgotten points can come back (repo/retention.h) */
+	struct conf *made; /* fills: the header that was written; or NULL */
 };
 /* Turns a missing or empty folder into a repository (0700); anything else is refused (ERR_EXISTS). A failure half way
  * removes what it made. */
