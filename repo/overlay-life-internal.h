@@ -8,6 +8,7 @@
 
 #include "catalog/overlay.h"
 #include "repo/overlay-internal.h"
+#include "repo/trace.h"
 
 #define OVERLAY_LAYERS_MAX                                                                         \
 	64u /* of one overlay: each seal that failed while it was attached leaves one */
@@ -63,6 +64,7 @@ int overlay_find(struct repo *r, const char *id_or_name, struct overlay_row *out
 struct overlay_base { /* the disk of a point, shared by stacks */
 	_Atomic unsigned refs;
 	struct repo_disk *disk; /* owned */
+	struct repo_trace *trace; /* owned; NULL: none */
 };
 struct overlay_level { /* a layer, shared by stacks */
 	_Atomic unsigned refs;

@@ -45,6 +45,7 @@ static void base_put(struct overlay_base *b)
 {
 	if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
 		return;
+	repo_trace_end(b->trace);
 	repo_disk_close(b->disk);
 	free(b);
 }
@@ -79,6 +80,7 @@ static int read_disk(void *opaque, void *dst, size_t n, uint64_t offset, struct 
 {
 	struct overlay_base *b = opaque;
 
+	repo_trace_note(b->trace, offset, n);
 	return repo_disk_read(b->disk, dst, n, offset, err);
 }
 
@@ -164,6 +166,26 @@ static int open_base(const struct overlay_open *spec, const struct overlay_heade
 	return base_new(d, out, err);
 }
 
+static int look_untouched(void *opaque, enum block_state state, uint64_t start, uint64_t length,
+			  struct err *err)
+{
+	(void)start;
+	(void)length;
+	(void)err;
+	*(bool *)opaque &= state == BLOCK_BASE;
+	return state != BLOCK_BASE;
+}
+
+/* What is read from the point is a boot's beginning only while nothing was written: a guest writes early. */
+static bool untouched(const struct overlay_stack *s, uint64_t size)
+{
+	bool yes = s->count == 1;
+
+	return yes &&
+	       overlay_layer_runs(s->levels[0]->layer, 0, size, look_untouched, &yes, NULL) >= 0 &&
+	       yes;
+}
+
 int overlay_stack_open(struct overlay_open *spec, const struct overlay_header_disk *disk,
 		       struct overlay_stack **out, struct err *err)
 {
@@ -183,6 +205,8 @@ int overlay_stack_open(struct overlay_open *spec, const struct overlay_header_di
 	if (r < 0)
 		return err_prefix(err, "overlay '%s', disk '%s'", spec->header->id, disk->name);
 	stack_link(s);
+	if (!spec->frozen)
+		s->base->trace = repo_trace_start(s->base->disk, untouched(s, disk->size));
 	*out = steal_ptr(s);
 	return 0;
 }

@@ -322,7 +322,7 @@ static void trace_free(struct repo_trace *t)
 	free(t);
 }
 
-static void record_prepare(struct repo_trace *t)
+static void record_prepare(struct repo_trace *t, bool record)
 {
 	const struct repo_disk *d = t->disk;
 
@@ -332,8 +332,9 @@ static void record_prepare(struct repo_trace *t)
 				    .time = time_now() };
 	str_copy(t->record.name, sizeof(t->record.name), d->point->m->name);
 	str_copy(t->record.disk, sizeof(t->record.disk), d->info->name);
-	t->record.chunks = mem_alloc_array(t->record_most, sizeof(*t->record.chunks));
-	t->recording = t->record.chunks && t->repo->pinnable;
+	if (record && t->repo->pinnable)
+		t->record.chunks = mem_alloc_array(t->record_most, sizeof(*t->record.chunks));
+	t->recording = t->record.chunks != NULL;
 }
 
 static void play_prepare(struct repo_trace *t)
@@ -352,7 +353,7 @@ static void play_prepare(struct repo_trace *t)
 	t->ahead_most = cache_limit(t->repo->chunks) / 2 / t->disk->chunk_size;
 }
 
-struct repo_trace *repo_trace_start(struct repo_disk *d)
+struct repo_trace *repo_trace_start(struct repo_disk *d, bool record)
 {
 	const char *no = getenv("LIVEPOINT_NO_TRACE");
 	struct repo_trace *t;
@@ -368,8 +369,12 @@ struct repo_trace *repo_trace_start(struct repo_disk *d)
 	t->store_job.run = store_run;
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->idle, NULL);
-	record_prepare(t);
+	record_prepare(t, record);
 	play_prepare(t);
+	if (!t->recording && !t->played.count) {
+		trace_free(t);
+		return NULL;
+	}
 	t->playing = t->played.count > 0;
 	if (t->playing)
 		pool_submit(t->repo->pool, &t->job);

@@ -21,10 +21,10 @@
 #define TRACE_BYTES (512ull << 20)
 
 struct repo_trace;
-/* Starts recording of d's reads, and plays what is stored for its name.  NULL: nothing to do here (no memory; a repository that
- * cannot be written records nothing, but plays).  d: borrowed until repo_trace_end().  LIVEPOINT_NO_TRACE=1 in the environment: NULL
+/* Plays what is stored for d's name and, with record, records d's reads (not in a repository that cannot be written).  NULL: nothing
+ * to do here, or no memory.  d: borrowed until repo_trace_end().  LIVEPOINT_NO_TRACE=1 in the environment: NULL
  * (for measurements). */
-struct repo_trace *repo_trace_start(struct repo_disk *d);
+struct repo_trace *repo_trace_start(struct repo_disk *d, bool record);
 /* About to read [offset, offset + n) of the disk.  Any thread; t may be NULL. */
 void repo_trace_note(struct repo_trace *t, uint64_t offset, uint64_t n);
 /* Ends playing; stores what was recorded, if that was not done before.  No repo_trace_note() is at work or comes later. */

@@ -7,6 +7,7 @@
 
 #include "format/sidefile.h"
 #include "repo/internal.h"
+#include "repo/overlay.h"
 #include "repo/trace.h"
 
 #include "base/banned.h"
@@ -90,7 +91,7 @@ static void record(struct fixture *f)
 	struct repo_trace *t;
 
 	open_disk(f, 64 * MiB);
-	t = repo_trace_start(f->disk);
+	t = repo_trace_start(f->disk, true);
 	assert_non_null(t);
 	for (uint64_t chunk = CHUNKS; chunk >= 3; chunk -= 3)
 		read_chunk(f, t, chunk - 3);
@@ -137,7 +138,7 @@ static void brings_what_was_read(bool encrypted)
 	prepare(&f, encrypted);
 	record(&f);
 	open_disk(&f, 64 * MiB);
-	t = repo_trace_start(f.disk);
+	t = repo_trace_start(f.disk, true);
 	wait_cached(&f, CHUNKS, CHUNKS / 3);
 	for (uint64_t chunk = 0; chunk < CHUNKS; chunk++)
 		assert_int_equal(cached(&f, chunk), chunk % 3 == 0);
@@ -170,7 +171,7 @@ static void stays_ahead_in_bounds(void **state)
 	prepare(&f, false);
 	record(&f);
 	open_disk(&f, cache);
-	t = repo_trace_start(f.disk);
+	t = repo_trace_start(f.disk, true);
 	for (unsigned i = 0; i < 2000 && count_cached(&f, CHUNKS) < 16; i++)
 		usleep(1000);
 	usleep(50000);
@@ -193,7 +194,7 @@ static void smaller_disk(void **state)
 	record(&f);
 	backup(&f, 12 * CHUNK, true);
 	open_disk(&f, 64 * MiB);
-	t = repo_trace_start(f.disk);
+	t = repo_trace_start(f.disk, true);
 	wait_cached(&f, 12, 4);
 	repo_trace_end(t);
 	close_disk(&f);
@@ -219,13 +220,13 @@ static void damaged(void **state)
 		file.data[i] ^= 0x10;
 		ok(file_write_all(path, file.data, file.len, 0600, true, "test", &err));
 		file.data[i] ^= 0x10;
-		t = repo_trace_start(f.disk);
+		t = repo_trace_start(f.disk, true);
 		repo_trace_end(t);
 		assert_int_equal(count_cached(&f, CHUNKS), 0);
 	}
 	for (size_t n = 0; n < file.len; n += 13) {
 		ok(file_write_all(path, file.data, n, 0600, true, "test", &err));
-		t = repo_trace_start(f.disk);
+		t = repo_trace_start(f.disk, true);
 		repo_trace_end(t);
 		assert_int_equal(count_cached(&f, CHUNKS), 0);
 	}
@@ -248,7 +249,7 @@ static void short_one_does_not_replace(void **state)
 	trace_file(&f, path);
 	ok(file_read_all(path, SIDEFILE_MAX, &before, &err));
 	open_disk(&f, 64 * MiB);
-	t = repo_trace_start(f.disk);
+	t = repo_trace_start(f.disk, true);
 	for (uint64_t chunk = 0; chunk < 8; chunk++)
 		read_chunk(&f, t, chunk);
 	repo_trace_end(t);
@@ -258,6 +259,68 @@ static void short_one_does_not_replace(void **state)
 	assert_memory_equal(before.data, after.data, before.len);
 	buf_release(&before);
 	buf_release(&after);
+	help_remove(f.dir);
+}
+
+static void read_view(struct repo_view *v, uint64_t from, uint64_t to, unsigned step)
+{
+	uint8_t got[CHUNK];
+	struct err err = ERR_INIT;
+
+	for (uint64_t chunk = from; chunk < to; chunk += step)
+		ok(repo_view_read(v, got, CHUNK, chunk * CHUNK, &err));
+}
+
+static void attach(struct fixture *f, const char *id, struct repo_overlay **o, struct repo_view **v)
+{
+	struct err err = ERR_INIT;
+
+	open_disk(f, 64 * MiB);
+	ok(repo_overlay_attach(f->repo, id, o, &err));
+	ok(repo_view_open(*o, "vda", v, &err));
+}
+
+static void detach(struct fixture *f, struct repo_overlay *o, struct repo_view *v)
+{
+	repo_view_close(v);
+	repo_overlay_detach(o);
+	close_disk(f);
+}
+
+/* A fresh overlay's reads are recorded, the next one's are served ahead; one that was written to records nothing. */
+static void through_an_overlay(void **state)
+{
+	char one[OVERLAY_ID_LEN + 1], two[OVERLAY_ID_LEN + 1], path[160];
+	struct repo_overlay *o;
+	struct repo_view *v;
+	struct fixture f;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	prepare(&f, true);
+	trace_file(&f, path);
+	f.repo = help_open(f.path, REPO_WRITE, 1);
+	ok(repo_overlay_create(f.repo, f.id, NULL, one, &err));
+	ok(repo_overlay_create(f.repo, f.id, NULL, two, &err));
+	repo_close(f.repo);
+
+	attach(&f, one, &o, &v);
+	ok(repo_view_write(v, "x", 1, 0, &err));
+	ok(repo_view_flush(v, &err));
+	detach(&f, o, v);
+	assert_int_equal(access(path, F_OK), -1);
+	attach(&f, one, &o, &v);
+	read_view(v, 1, 40, 1);
+	detach(&f, o, v);
+	assert_int_equal(access(path, F_OK), -1);
+
+	attach(&f, two, &o, &v);
+	read_view(v, 0, CHUNKS, 4);
+	detach(&f, o, v);
+	assert_int_equal(access(path, F_OK), 0);
+	attach(&f, two, &o, &v);
+	wait_cached(&f, CHUNKS, CHUNKS / 4);
+	detach(&f, o, v);
 	help_remove(f.dir);
 }
 
@@ -303,6 +366,7 @@ int main(void)
 		cmocka_unit_test(smaller_disk),
 		cmocka_unit_test(damaged),
 		cmocka_unit_test(short_one_does_not_replace),
+		cmocka_unit_test(through_an_overlay),
 		cmocka_unit_test(format_refuses),
 	};
 
