@@ -214,7 +214,8 @@ view_attach() {
 }
 view_detach() {
 	local i
-	if mountpoint -q "$tmp/mnt" 2>/dev/null; then umount "$tmp/mnt" || umount -l "$tmp/mnt" || true; fi
+	# not by mountpoint(1): a file system that has lost its disk cannot be looked at
+	if grep -q " $tmp/mnt " /proc/mounts; then umount "$tmp/mnt" || umount -l "$tmp/mnt" || true; fi
 	if [ -n "${view_dev:-}" ]; then
 		losetup -d "$view_dev" || true
 		# the kernel lets go of the file when the last user of the device has gone
@@ -226,7 +227,7 @@ view_detach() {
 	view_dev=
 	if [ -n "${view_pid:-}" ]; then
 		fusermount3 -u "$view_dir" 2>/dev/null || fusermount3 -uz "$view_dir" 2>/dev/null || true
-		wait "$view_pid" 2>/dev/null || true
+		{ wait "$view_pid" || true; } 2>/dev/null # libnbd may abort when its server dies
 	fi
 	view_pid=
 }

@@ -42,7 +42,7 @@ o2=$(overlay db1 work)
 for name in "$o1/vda" "$o1/vdb" "$o2/vda" work/vda work "$o2"; do
 	nbdinfo --size "$(uri "$name")" >/dev/null || fail "'$name' is not served"
 	nbdinfo --is read-only "$(uri "$name")" 2>/dev/null && fail "'$name' is read-only"
-	for what in flush fua trim zero "fast zero" multi-conn; do
+	for what in flush fua trim zero fast-zero multi-conn; do
 		nbdinfo --can "$what" "$(uri "$name")" || fail "'$name': no $what"
 	done
 done
@@ -117,7 +117,7 @@ nbdinfo --is read-only "$(uri "")" || fail "-r serves it writable"
 stop_plugin
 # point= serves no overlay
 start_plugin point="$one"
-refused work/vda "near"
+refused work/vda "no restore point 'work'"
 refused "$o2/vda" "$o2"
 stop_plugin
 

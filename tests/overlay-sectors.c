@@ -78,8 +78,9 @@ struct step {
 	bool zero[BATCH];
 };
 
-static void plan(struct step *s, unsigned w, uint64_t r)
+static struct step plan(unsigned w, uint64_t r)
 {
+	struct step s = { 0 };
 	uint64_t state = (seed + r * 7919 + w * 104729) * 2 + 1;
 	uint32_t window = (uint32_t)(r % WINDOWS) * WINDOW_SECTORS;
 	uint32_t stride = WINDOW_SECTORS / 2 / BATCH;
@@ -88,9 +89,10 @@ static void plan(struct step *s, unsigned w, uint64_t r)
 	for (i = 0; i < 8; i++)
 		draw(&state, 2);
 	for (i = 0; i < BATCH; i++) {
-		s->sector[i] = window + 2 * (uint32_t)(i * stride + draw(&state, stride)) + w;
-		s->zero[i] = draw(&state, 8) == 0;
+		s.sector[i] = window + 2 * (uint32_t)(i * stride + draw(&state, stride)) + w;
+		s.zero[i] = draw(&state, 8) == 0;
 	}
+	return s;
 }
 
 /* Waits for all that is under way. */
@@ -115,10 +117,9 @@ static void one_round(unsigned w, uint64_t r)
 {
 	static uint8_t data[BATCH][SECTOR], back[SECTOR], zeroes[SECTOR];
 	int64_t cookies[BATCH];
-	struct step s = { 0 };
+	const struct step s = plan(w, r);
 	unsigned i;
 
-	plan(&s, w, r);
 	for (i = 0; i < BATCH; i++) {
 		uint64_t at = (uint64_t)s.sector[i] * SECTOR;
 
@@ -168,9 +169,8 @@ static uint8_t *model_of(const char *base, uint64_t size)
 		memset(m + b * BLOCK, 0, BLOCK);
 	for (w = 0; w < 2; w++)
 		for (r = 0; r < rounds; r++) {
-			struct step s = { 0 };
+			const struct step s = plan(w, r);
 
-			plan(&s, w, r);
 			for (i = 0; i < BATCH; i++) {
 				uint8_t *at = m + (uint64_t)s.sector[i] * SECTOR;
 
