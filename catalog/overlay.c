@@ -112,7 +112,7 @@ int catalog_overlays(struct catalog *c, struct overlay_row **out, size_t *count,
 	int r = txn_begin_read(&t, c, err);
 
 	if (r >= 0)
-		r = sql_query(c, &s, err, OVERLAY_COLUMNS " ORDER BY o.created, o.id", "");
+		r = sql_query(c, &s, err, OVERLAY_COLUMNS " ORDER BY o.created, o.num", "");
 	while (r >= 0 && (r = sql_step(c, s, err)) == 1) {
 		if (!array_grow(&rows, n, &cap, sizeof(struct overlay_row)))
 			return err_nomem(err, "reading overlays");

@@ -52,7 +52,7 @@
  * tomb		Expired points whose row is gone but whose manifest still lies in a pack (doomed):
  *		a rebuild that finds it must not bring the point back.  Goes when that slot is
  *		dropped.
- * overlay	Writable views (overlays/ID/).  id, name ("": none).  state: 1 there, 2 going: discarded or
+ * overlay	Writable views (overlays/ID/).  num: internal, rises.  id, name ("": none).  state: 1 there, 2 going: discarded or
  *		sealed, its files may be removed, then the row goes.  point: that it stands on, NULL of
  *		one that is going; prune keeps the point.  layer: the first of its layers that
  *		counts (those below were sealed into the point).  sealed: id of the point that an
@@ -230,7 +230,8 @@ static const char schema_2[] =
 
 static const char schema_3[] =
 	"CREATE TABLE overlay ("
-	" id TEXT NOT NULL PRIMARY KEY CHECK (length(id) = 9),"
+	" num INTEGER PRIMARY KEY,"
+	" id TEXT NOT NULL UNIQUE CHECK (length(id) = 9),"
 	" name TEXT NOT NULL,"
 	" point INTEGER REFERENCES point (num),"
 	" created INTEGER NOT NULL,"
@@ -238,7 +239,7 @@ static const char schema_3[] =
 	" state INTEGER NOT NULL CHECK (state IN (1, 2)),"
 	" sealed BLOB CHECK (sealed IS NULL OR (state = 2 AND length(sealed) = 16)),"
 	" CHECK ((point IS NULL) = (state = 2))"
-	") STRICT, WITHOUT ROWID;"
+	") STRICT;"
 	"CREATE UNIQUE INDEX overlay_name ON overlay (name) WHERE name <> '' AND state = 1;"
 	"CREATE INDEX overlay_point ON overlay (point) WHERE point IS NOT NULL;";
 

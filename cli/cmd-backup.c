@@ -24,6 +24,17 @@ struct backup_input {
 	size_t nconfigs;
 };
 
+void labels_free(struct manifest_label *labels, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		free(labels[i].key);
+		free(labels[i].value);
+	}
+	free(labels);
+}
+
 static void backup_input_release(struct backup_input *in)
 {
 	size_t i;
@@ -31,11 +42,7 @@ static void backup_input_release(struct backup_input *in)
 	for (i = 0; i < in->nsources; i++)
 		ingest_source_release(&in->sources[i]);
 	free(in->sources);
-	for (i = 0; i < in->nlabels; i++) {
-		free(in->labels[i].key);
-		free(in->labels[i].value);
-	}
-	free(in->labels);
+	labels_free(in->labels, in->nlabels);
 	for (i = 0; i < in->nconfigs; i++)
 		free(in->configs[i].name);
 	free(in->configs);
@@ -109,28 +116,34 @@ static int read_changed(const struct options *o, struct backup_input *in, struct
 	return 0;
 }
 
-static int read_labels(const struct options *o, struct backup_input *in, struct err *err)
+int labels_read(const struct options *o, struct manifest_label **out, size_t *count,
+		struct err *err)
 {
 	const char *text;
 	size_t i, k;
+	int r = 0;
+	struct manifest_label *labels = mem_alloc_array(opt_count(o, O_LABEL) + 1, sizeof(*labels));
 
-	in->labels = mem_alloc_array(opt_count(o, O_LABEL) + 1, sizeof(*in->labels));
-	if (!in->labels)
+	if (!labels)
 		return err_nomem(err, "reading labels");
-	for (i = 0; (text = opt_nth(o, O_LABEL, i)) != NULL; i++) {
+	for (i = 0; r == 0 && (text = opt_nth(o, O_LABEL, i)) != NULL; i++) {
 		const char *eq = strchr(text, '=');
-		struct manifest_label *l = &in->labels[i];
+		struct manifest_label *l = &labels[i];
 
 		l->key = str_printf("%.*s", (int)(eq - text), text);
 		l->value = str_dup(eq + 1);
-		in->nlabels++;
 		if (!l->key || !l->value)
-			return err_nomem(err, "reading labels");
-		for (k = 0; k < i; k++)
-			if (strcmp(in->labels[k].key, l->key) == 0)
-				return err_set(err, ERR_USAGE, "label '%.64s' is given twice",
-					       l->key);
+			r = err_nomem(err, "reading labels");
+		for (k = 0; k < i && r == 0; k++)
+			if (strcmp(labels[k].key, l->key) == 0)
+				r = err_set(err, ERR_USAGE, "label '%.64s' is given twice", l->key);
 	}
+	if (r < 0) {
+		labels_free(labels, i);
+		return r;
+	}
+	*out = labels;
+	*count = i;
 	return 0;
 }
 
@@ -175,7 +188,7 @@ static int read_input(const struct cli *cli, struct backup_input *in, struct err
 		r = read_changed(o, in, err);
 	if (r >= 0)
 		r = read_configs(o, in, err);
-	return r < 0 ? r : read_labels(o, in, err);
+	return r < 0 ? r : labels_read(o, &in->labels, &in->nlabels, err);
 }
 
 static unsigned seconds_of(const struct options *o, enum opt_id id, unsigned otherwise)

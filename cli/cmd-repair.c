@@ -39,6 +39,8 @@ static const char *kind_name(enum repair_kind kind)
 		return "slot";
 	case REPAIR_LOST:
 		return "lost";
+	case REPAIR_OVERLAY:
+		return "overlay";
 	}
 	return "unknown";
 }

@@ -121,10 +121,6 @@ static const struct opt_def restore_opts[] = {
 };
 
 static const struct opt_def export_opts[] = {
-	{ O_WRITABLE, "writable", 0, OPT_FLAG, false, NULL,
-	  "serve an overlay of the point, which takes writes" },
-	{ O_OVERLAY, "overlay", 0, OPT_TEXT, false, "NAME|ID",
-	  "with --writable: attach that overlay, or make one of that name" },
 	{ O_CACHE, "cache", 0, OPT_SIZE, false, "SIZE",
 	  "memory for decoded chunks (default 256M)" },
 	{ O_SOCKET_GROUP, "socket-group", 0, OPT_TEXT, false, "GROUP",
@@ -139,6 +135,19 @@ static const struct opt_def export_opts[] = {
 static const struct opt_def unexport_opts[] = {
 	{ O_ALL, "all", 0, OPT_FLAG, false, NULL, "end all exports of this user" },
 	{ O_FORCE, "force", 0, OPT_FLAG, false, NULL, "also with clients connected" },
+};
+
+static const struct opt_def overlays_opts[] = {
+	{ O_CHECK, "check", 0, OPT_TEXT, false, "ID",
+	  "read all of one that is not attached, and end its error state if that goes well" },
+};
+
+static const struct opt_def seal_opts[] = {
+	{ O_NAME, "name", 0, OPT_TEXT, false, "NAME",
+	  "name of the new point (default: that of the overlay's point)" },
+	{ O_LABEL, "label", 0, OPT_LABEL, true, "K=V", "label of the new point" },
+	{ O_WAIT, "wait", 0, OPT_DURATION, false, "SECONDS",
+	  "wait for another seal, or a backup of that name (default: do not)" },
 };
 
 static const struct opt_def verify_opts[] = {
@@ -270,6 +279,11 @@ const struct command_def cli_commands[] = {
 	  cmd_export },
 	{ "exports", NULL, "", "list what is served", 0, 0, NO_OPTS, cmd_exports },
 	{ "unexport", NULL, "ID|--all", "end an export", 0, 1, OPTS(unexport_opts), cmd_unexport },
+	{ "overlays", NULL, "", "list the writable views", 0, 0, OPTS(overlays_opts),
+	  cmd_overlays },
+	{ "seal", NULL, "ID", "make a restore point of a writable view", 1, 1, OPTS(seal_opts),
+	  cmd_seal },
+	{ "discard", NULL, "ID", "throw a writable view away", 1, 1, NO_OPTS, cmd_discard },
 	{ "diff", NULL, "POINT[/DISK] POINT[/DISK]", "list what differs between two points", 2, 2,
 	  NO_OPTS, cmd_diff },
 	{ "verify", "check", "[POINT]", "check the repository or one point", 0, 1,

@@ -134,6 +134,12 @@ void cli_repo_seen(const struct cli *cli, struct repo *repo);
 void cli_repo_seen_accept(const char *repository);
 const char *cli_suite_name(unsigned suite); /* "none", "aes-256-gcm" */
 
+/* Those of --label K=V (cmd-backup.c), each key once, else ERR_USAGE; freed with labels_free(). */
+struct manifest_label;
+int labels_read(const struct options *o, struct manifest_label **out, size_t *count,
+		struct err *err);
+void labels_free(struct manifest_label *labels, size_t count);
+
 /* --- commands: each returns 0 or a code --- */
 int cmd_init(struct cli *cli, struct err *err);
 int cmd_backup(struct cli *cli, struct err *err);
@@ -148,6 +154,9 @@ int cmd_restore(struct cli *cli, struct err *err);
 int cmd_export(struct cli *cli, struct err *err);
 int cmd_exports(struct cli *cli, struct err *err);
 int cmd_unexport(struct cli *cli, struct err *err);
+int cmd_overlays(struct cli *cli, struct err *err);
+int cmd_seal(struct cli *cli, struct err *err);
+int cmd_discard(struct cli *cli, struct err *err);
 int cmd_diff(struct cli *cli, struct err *err);
 int cmd_dump(struct cli *cli, struct err *err);
 int cmd_verify(struct cli *cli, struct err *err);

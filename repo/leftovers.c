@@ -198,6 +198,8 @@ int repo_leftovers(struct repo *r, void (*fn)(void *opaque, const char *line), v
 	if (ret == 0)
 		ret = look_segments(&l, c, err);
 	if (ret == 0)
+		ret = overlay_leftovers(r, c, tell_line, &l, err);
+	if (ret == 0)
 		ret = repo_key_leftovers(r, tell_line, &l, err);
 	free(l.leases);
 	repo_catalog_put(r, c);

@@ -250,6 +250,8 @@ static int publish(struct sealing *s, struct session_result *result, struct err 
 		return r;
 	for (size_t i = 0; i < s->header.ndisks && r == 0; i++)
 		r = seal_disk(s, session, i, err);
+	if (r == 0)
+		r = repo_session_config_inherit(session, err);
 	if (r < 0) {
 		repo_session_abort(session);
 		return r;

@@ -121,6 +121,8 @@ static int write_rows(struct repair *x, struct catalog *c, struct survey *s, str
 	if (r == 0)
 		r = write_points(c, s, &points, err);
 	if (r == 0)
+		r = overlay_rebuild(x->repo, c, err);
+	if (r == 0)
 		r = write_segments(x, c, err);
 	if (r == 0)
 		r = catalog_rebuild_state(c, s->has_state ? &s->state : NULL,

@@ -79,6 +79,10 @@ int repair_packs(struct repair *x, struct err *err);
  * *healed: how many. */
 int repair_heal(struct repair *x, const struct slot_set *bad, const struct slot_set *needed,
 		uint64_t *healed, struct err *err);
+/* overlay-look.c: rows for folders of overlays that have none; in a catalog that is being built (those that cannot be are left), and
+ * in one that there is */
+int overlay_rebuild(struct repo *r, struct catalog *c, struct err *err);
+int repair_overlays(struct repair *x, struct err *err);
 /* repair-index.c */
 int repair_index(struct repair *x, struct err *err);
 

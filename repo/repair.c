@@ -409,6 +409,8 @@ static int repair_parts(struct repair *x, struct err *err)
 
 	if (r == 0)
 		r = repair_state(x, err);
+	if (r == 0)
+		r = repair_overlays(x, err);
 	return r < 0 ? r : repair_index(x, err);
 }
 

@@ -17,6 +17,7 @@ enum repair_kind {
 	REPAIR_PACK, /* a pack's file is missing, or beyond repair: quarantined; its slots are marked damaged */
 	REPAIR_SLOT, /* a bad record: written again from the same content elsewhere */
 	REPAIR_LOST, /* a bad record that no source has */
+	REPAIR_OVERLAY, /* a folder of an overlay that the catalog does not know: given a row */
 };
 struct repair_action {
 	enum repair_kind kind;

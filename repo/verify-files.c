@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * What no point refers to: the catalog itself, the index segments, the newest state object, the audit log, and that the
+ * What no point refers to: the catalog itself, the index segments, the newest state object, the audit log, the overlays, and that the
  * footer of each live pack has every slot that its row says is there.
  *
  * 1. What a prune or a backup did meanwhile is no finding: each one is looked at again in the catalog of now.
@@ -197,5 +197,7 @@ int verify_files(struct verify *v, struct err *err)
 		r = check_state(v, err);
 	if (r == 0)
 		r = check_log(v, err);
+	if (r == 0)
+		r = verify_overlays(v, err);
 	return r < 0 ? r : verify_packs(v, err);
 }

@@ -56,6 +56,8 @@ void verify_end(struct verify *v);
 int verify_files(struct verify *v, struct err *err);
 /* The last of these alone. */
 int verify_packs(struct verify *v, struct err *err);
+/* overlay-look.c: headers and state logs of overlays that nobody has attached */
+int verify_overlays(struct verify *v, struct err *err);
 /* verify-structure.c: one point's manifest, roots, pages, leaves, locators */
 int verify_walk_point(struct verify *v, size_t point, struct err *err);
 /* verify-data.c: every record of the packs, on the pool */
