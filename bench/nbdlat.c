@@ -6,11 +6,13 @@
  *                                        order, or COUNT drawn at random; SPAN: at most so many bytes of data taken
  *                                        into account
  *   bench-nbdlat read URI SIZE <OFFSETS  reads SIZE bytes at each offset, queue depth 1
+ *   bench-nbdlat write URI SIZE DEPTH COUNT SEED  writes SIZE bytes at COUNT places, DEPTH under way at a time; SEED 0: one
+ *                                        place after the other, else by random, no place twice as long as there are others
  *   bench-nbdlat first COUNT KEYFILE NBDKIT-ARGUMENT...  starts nbdkit COUNT times (socket activation) and reads 4 KiB at
  *                                        offset 0; KEYFILE ("-": none) becomes its descriptor 9
  *   bench-nbdlat drop PATH...            writes out and drops files (folders: all in them) from the page cache
  *
- * read prints {"count","mean_us","p50_us","p99_us","mib_s"}, first {"count","p50_ms","min_ms"}, drop {"bytes","left"}.
+ * read and write print {"count","mean_us","p50_us","p99_us","mib_s"}, first {"count","p50_ms","min_ms"}, drop {"bytes","left"}.
  *
  *  1. Offsets come from base:allocation, so that holes, which cost nobody anything, are never measured.
  *  2. `first` counts from before the fork of nbdkit to the first byte in hand: loading, opening, handshake, read.
@@ -236,6 +238,99 @@ static int read_main(int argc, char **argv, struct err *err)
 	return report_reads(ns, n, size, time_mono_ns() - begun, err);
 }
 
+/* --- write --- */
+
+#define DEPTH_MAX 256
+
+struct writer {
+	struct nbd_handle *h;
+	uint64_t size, places, stride, seed, n; /* stride: see place() */
+	uint64_t *ns;
+	unsigned free[DEPTH_MAX], nfree;
+	struct slot {
+		struct writer *w;
+		uint64_t begun, number;
+		uint8_t *data;
+	} slots[DEPTH_MAX];
+	int error;
+};
+
+/* All places once before any comes again: a stride without a common divisor (places is a power of two, the stride odd). */
+static uint64_t place(const struct writer *w, uint64_t i)
+{
+	return (w->seed ? (i * w->stride + w->seed) % w->places : i % w->places) * w->size;
+}
+
+static int written(void *opaque, int *error)
+{
+	struct slot *s = opaque;
+
+	s->w->ns[s->number] = time_mono_ns() - s->begun;
+	if (*error)
+		s->w->error = *error;
+	s->w->free[s->w->nfree++] = (unsigned)(s - s->w->slots);
+	return 1;
+}
+
+static int write_all(struct writer *w, unsigned depth, struct err *err)
+{
+	uint64_t i = 0;
+
+	while (i < w->n || w->nfree < depth) {
+		while (i < w->n && w->nfree) {
+			struct slot *s = &w->slots[w->free[--w->nfree]];
+
+			s->number = i;
+			s->begun = time_mono_ns();
+			put_le64(s->data, i + w->seed); /* no two writes are the same */
+			if (nbd_aio_pwrite(w->h, s->data, w->size, place(w, i++),
+					   (nbd_completion_callback){ .callback = written,
+								      .user_data = s },
+					   0) < 0)
+				return say_nbd(err, "write");
+		}
+		if (w->nfree < depth && nbd_poll(w->h, -1) < 0)
+			return say_nbd(err, "write");
+	}
+	return w->error ? err_set_errno(err, ERR_IO, w->error, "write") : 0;
+}
+
+static int write_main(int argc, char **argv, struct err *err)
+{
+	static struct writer w;
+	cleanup_nbd struct nbd_handle *h = NULL;
+	cleanup_free uint64_t *ns = NULL;
+	cleanup_free uint8_t *data = NULL;
+	uint64_t depth = 0, begun, i;
+	int r;
+
+	if (argc != 5 || !parse_size(argv[1], &w.size) || w.size < 512 || w.size > READ_MAX ||
+	    !parse_u64(argv[2], &depth) || !depth || depth > DEPTH_MAX ||
+	    !parse_u64(argv[3], &w.n) || !w.n || !parse_u64(argv[4], &w.seed))
+		return err_set(err, ERR_USAGE, "write URI SIZE DEPTH COUNT SEED");
+	r = connect_to(argv[0], &h, err);
+	if (r < 0)
+		return r;
+	w.h = h;
+	for (w.places = 1; w.places * 2 * w.size <= (uint64_t)nbd_get_size(h); w.places *= 2)
+		;
+	w.stride = (w.places * 618 / 1000) | 1;
+	w.ns = ns = mem_alloc_array(w.n, sizeof(*ns));
+	data = mem_alloc(depth * w.size);
+	if (!ns || !data)
+		return err_nomem(err, "buffers");
+	random_bytes(data, depth * w.size);
+	for (i = 0; i < depth; i++) {
+		w.slots[i].w = &w;
+		w.slots[i].data = data + i * w.size;
+		w.free[w.nfree++] = (unsigned)i;
+	}
+	begun = time_mono_ns();
+	r = write_all(&w, (unsigned)depth, err);
+	begun = time_mono_ns() - begun;
+	return r < 0 ? r : report_reads(ns, w.n, w.size, begun, err);
+}
+
 /* --- first --- */
 
 static int one_start(char **arguments, uint64_t *ns, struct err *err)
@@ -346,6 +441,7 @@ int main(int argc, char **argv)
 		int (*fn)(int argc, char **argv, struct err *err);
 	} commands[] = { { "blocks", blocks_main },
 			 { "read", read_main },
+			 { "write", write_main },
 			 { "first", first_main },
 			 { "drop", drop_main } };
 	struct err err = ERR_INIT;
@@ -358,6 +454,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench-nbdlat %s: %s\n", argv[1], err.text);
 		return 1;
 	}
-	fprintf(stderr, "usage: bench-nbdlat blocks|read|first|drop ARGUMENT...\n");
+	fprintf(stderr, "usage: bench-nbdlat blocks|read|write|first|drop ARGUMENT...\n");
 	return 2;
 }

@@ -121,6 +121,10 @@ static const struct opt_def restore_opts[] = {
 };
 
 static const struct opt_def export_opts[] = {
+	{ O_WRITABLE, "writable", 0, OPT_FLAG, false, NULL,
+	  "serve an overlay of the point, which takes writes" },
+	{ O_OVERLAY, "overlay", 0, OPT_TEXT, false, "NAME|ID",
+	  "with --writable: attach that overlay, or make one of that name" },
 	{ O_CACHE, "cache", 0, OPT_SIZE, false, "SIZE",
 	  "memory for decoded chunks (default 256M)" },
 	{ O_SOCKET_GROUP, "socket-group", 0, OPT_TEXT, false, "GROUP",

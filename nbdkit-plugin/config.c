@@ -100,13 +100,11 @@ int config_parameter(const char *key, const char *value)
 		c->point = *value ? value : NULL;
 		return 0;
 	}
-	if (strcmp(key, "overlay") == 0)
-		nbdkit_error(
-			"overlay=%s: writable views are not served by this version yet; for writes that are thrown "
-			"away use --filter=cow",
-			value);
-	else
-		nbdkit_error("unknown parameter '%s'; 'nbdkit livepoint --help' lists them", key);
+	if (strcmp(key, "overlay") == 0) {
+		c->overlay = *value ? value : NULL;
+		return 0;
+	}
+	nbdkit_error("unknown parameter '%s'; 'nbdkit livepoint --help' lists them", key);
 	return -1;
 }
 
@@ -268,7 +266,7 @@ static int unlock(struct repo *r, struct err *err)
 	return code;
 }
 
-/* --- point= --- */
+/* --- point= and overlay= --- */
 
 static bool has_disk(const struct manifest *m, const char *disk)
 {
@@ -301,6 +299,34 @@ static int resolve_point(struct repo *r, const char *point, struct serving *s, s
 	return 0;
 }
 
+/* The overlay is attached after the fork only: its lock must be the server's. */
+static int resolve_overlay(struct repo *r, const char *text, struct serving *s, struct err *err)
+{
+	struct overlay_info *info = NULL;
+	char what[NAME_MAX_LEN + 1];
+	const char *disk;
+	bool has = false;
+	size_t i;
+	int code;
+
+	if (!overlay_name_split(text, what, sizeof(what), &disk))
+		return err_set(err, ERR_NOT_FOUND, "overlay=%s: no overlay has such a name", text);
+	code = repo_overlay_find(r, what, &info, err);
+	if (code < 0)
+		return err_prefix(err, "overlay=%s", text);
+	for (i = 0; i < info->ndisks; i++)
+		has = has || strcmp(info->disks[i].name, disk) == 0;
+	s->scope = SCOPE_OVERLAY;
+	str_copy(s->overlay, sizeof(s->overlay), info->id);
+	str_copy(s->text, sizeof(s->text), info->id);
+	str_copy(s->disk, sizeof(s->disk), disk);
+	overlay_infos_free(info, 1);
+	if (*disk && !has)
+		return err_set(err, ERR_NOT_FOUND, "overlay=%s: the overlay has no disk '%s'", text,
+			       disk);
+	return 0;
+}
+
 int config_check(struct err *err)
 {
 	struct plugin_config *c = &plugin_config;
@@ -309,11 +335,15 @@ int config_check(struct err *err)
 
 	if (!c->repo)
 		return err_set(err, ERR_USAGE, "repo=DIR is needed: the folder of the repository");
+	if (c->point && c->overlay)
+		return err_set(err, ERR_USAGE, "point= and overlay= exclude each other");
 	code = repo_open(c->repo, REPO_READ, &r, err);
 	if (code == 0)
 		code = unlock(r, err);
 	if (code < 0)
 		return err_prefix(err, "repository '%s'", c->repo);
+	if (c->overlay)
+		return resolve_overlay(r, c->overlay, &c->serving, err);
 	return c->point ? resolve_point(r, c->point, &c->serving, err) : 0;
 }
 

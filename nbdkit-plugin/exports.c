@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * Names of exports: NAME@TIME/DISK, NAME@latest/DISK, and what repo_resolve() takes besides.
+ * Names of exports: NAME@TIME/DISK, NAME@latest/DISK, what repo_resolve() takes besides, and overlays (overlays.c), which
+ * are asked for first: a name that was an overlay's must not become a point's when a backup of that name is made.
  *
  * Nothing is remembered: each connection asks the catalog, so that points made after the start are served.  The
  * exception is a server for one point (SCOPE_POINT), which knows that point by id and serves it to its end, also
@@ -153,6 +154,13 @@ int export_find(struct repo *r, const struct serving *s, const char *name,
 	}
 	if (code < 0)
 		return code;
+	code = overlay_export_find(r, s, name, &t, err);
+	if (code < 0)
+		return code;
+	if (code == 1) {
+		*out = t;
+		return 0;
+	}
 	if (s->scope == SCOPE_POINT && is_exact(name, s->text, s->id))
 		code = find_own(s, name, &t, err);
 	else
@@ -190,11 +198,21 @@ static int only_disk_of_all(struct repo *r, const struct serving *s, char dst[EX
 {
 	__attribute__((cleanup(point_list_release))) struct point_list list = { 0 };
 	struct point_filter filter = { .newest_first = true, .limit = 2 };
+	struct overlay_info *overlays = NULL;
 	char point[POINT_TEXT_MAX];
-	int code = repo_points(r, &filter, &list, err);
+	size_t noverlays = 0;
+	int code = repo_overlays(r, &overlays, &noverlays, err);
 
+	if (code == 0)
+		code = repo_points(r, &filter, &list, err);
+	overlay_infos_free(overlays, noverlays);
 	if (code < 0)
 		return code;
+	if (noverlays)
+		return err_set(
+			err, ERR_AMBIGUOUS,
+			"the empty export name: there are points and overlays; name one as NAME@TIME/DISK or "
+			"OVERLAY/DISK");
 	if (list.count == 0)
 		return err_set(err, ERR_NOT_FOUND,
 			       "the empty export name: the repository has no point yet");
@@ -215,6 +233,8 @@ int export_default(struct repo *r, const struct serving *s, char dst[EXPORT_NAME
 
 	if (s->scope == SCOPE_ALL)
 		return only_disk_of_all(r, s, dst, err);
+	if (s->scope == SCOPE_OVERLAY)
+		return overlay_export_default(r, s, dst, err);
 	if (s->scope == SCOPE_LATEST) {
 		if (repo_resolve(r, s->text, &spec, err) < 0)
 			return err->code;
@@ -228,7 +248,7 @@ int export_default(struct repo *r, const struct serving *s, char dst[EXPORT_NAME
 /* --- the list --- */
 
 /* 1000 rather than 1024 of a unit would print four digits: the next unit is taken from 1000 on. */
-static void size_text(uint64_t bytes, char *dst, size_t size)
+void export_size_text(uint64_t bytes, char *dst, size_t size)
 {
 	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB" };
 	double v = (double)bytes;
@@ -248,7 +268,7 @@ void export_describe(const struct manifest *m, const struct manifest_disk *d,
 	char when[TIME_TEXT_MAX], size[32];
 
 	time_format(when, m->time);
-	size_text(d->size, size, sizeof(size));
+	export_size_text(d->size, size, sizeof(size));
 	snprintf(dst, EXPORT_TEXT_MAX, "%s, %s, %s-consistent, %s", size, point_kind_name(m->kind),
 		 consistency_name(m->consistency), when);
 }
@@ -289,6 +309,9 @@ int export_list(struct repo *r, const struct serving *s, struct nbdkit_exports *
 		code = repo_point_open(r, s->id, &own, err);
 		return code < 0 ? code : list_point(repo_point_manifest(own), s, out, &left, err);
 	}
+	code = overlay_export_list(r, s, out, &left, err);
+	if (code < 0 || s->scope == SCOPE_OVERLAY)
+		return code;
 	if (s->scope == SCOPE_LATEST) {
 		filter.name = s->name;
 		filter.limit = 1;

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * nbdkit plugin: the disks of every restore point as read-only NBD exports; nbdkit-livepoint-plugin(1).
+ * nbdkit plugin: the disks of every restore point as read-only NBD exports, those of overlays as writable ones;
+ * nbdkit-livepoint-plugin(1).
  *
  * Life: .config and .config_complete check everything that can be wrong (config.c), nbdkit forks, .after_fork opens
- * the repository and, for a server of one point, that point.  A connection is a point, a disk and a stream for
- * read-ahead; the cache of decoded chunks is the repository's and shared by all.
+ * the repository and, for a server of one point or overlay, that.  A connection is a point, a disk and a stream for
+ * read-ahead, or an overlay and a view of a disk; the cache of decoded chunks is the repository's and shared by all.
+ * Requests are in requests.c.
  *
  * Invariants:
  *  1. Before .after_fork there is no thread and no SQLite handle; after it `server` does not change until .cleanup, so
  *     that callbacks need no lock of ours (PARALLEL).
- *  2. A server of one point keeps that point pinned from .after_fork to .cleanup.
+ *  2. A server of one point keeps that point pinned from .after_fork to .cleanup, one of an overlay keeps that attached; a
+ *     server of the whole repository has an overlay attached while a connection to it is open.
  *  3. Multi-conn is advertised only when the export's name can never mean another point.
- *  4. A read gives all its bytes, verified, or an error; never zeroes for damage.
  */
 #include "nbdkit-plugin/internal.h"
 
@@ -28,23 +30,8 @@
 static struct {
 	struct repo *repo;
 	struct repo_point *pinned; /* SCOPE_POINT */
+	struct repo_overlay *attached; /* SCOPE_OVERLAY */
 } server;
-
-struct connection {
-	struct repo_point *point;
-	struct repo_disk *disk;
-	struct repo_stream *stream;
-	bool fixed;
-	char description[EXPORT_TEXT_MAX];
-};
-
-/* Log line and error number for the client, in one; returns -1. */
-static int fail(const struct err *err)
-{
-	nbdkit_error("%s", err->text);
-	nbdkit_set_error(err_code_errno(err->code));
-	return -1;
-}
 
 static void log_line(void *opaque, enum log_level level, const char *line)
 {
@@ -73,7 +60,7 @@ static int plugin_config_complete(void)
 {
 	struct err err = ERR_INIT;
 
-	return config_check(&err) < 0 ? fail(&err) : 0;
+	return config_check(&err) < 0 ? request_failed(&err) : 0;
 }
 
 static int plugin_get_ready(void)
@@ -81,8 +68,8 @@ static int plugin_get_ready(void)
 	const struct serving *s = &plugin_config.serving;
 
 	nbdkit_debug("repository '%s', %s%s%s", plugin_config.repo,
-		     s->scope == SCOPE_ALL ? "all points" : s->text, s->disk[0] ? "/" : "",
-		     s->disk);
+		     s->scope == SCOPE_ALL ? "all points and overlays" : s->text,
+		     s->disk[0] ? "/" : "", s->disk);
 	return 0;
 }
 
@@ -102,10 +89,13 @@ static int plugin_after_fork(void)
 	if (plugin_config.lock_fd >= 0)
 		bind_to_supervisor();
 	if (config_open(&server.repo, &err) < 0)
-		return fail(&err);
+		return request_failed(&err);
 	if (s->scope == SCOPE_POINT &&
 	    repo_point_open(server.repo, s->id, &server.pinned, &err) < 0)
-		return fail(&err);
+		return request_failed(&err);
+	if (s->scope == SCOPE_OVERLAY &&
+	    repo_overlay_attach(server.repo, s->overlay, &server.attached, &err) < 0)
+		return request_failed(&err);
 	return 0;
 }
 
@@ -113,9 +103,12 @@ static void plugin_cleanup(void)
 {
 	if (server.pinned)
 		repo_point_close(server.pinned);
+	if (server.attached)
+		repo_overlay_detach(server.attached);
 	if (server.repo)
 		repo_close(server.repo);
 	server.pinned = NULL;
+	server.attached = NULL;
 	server.repo = NULL;
 }
 
@@ -127,7 +120,7 @@ static void plugin_dump(void)
 	       (unsigned long long)FEATURES_INCOMPATIBLE);
 	printf("livepoint_ciphers=none aes-256-gcm\n");
 	printf("livepoint_exports=disks\n");
-	printf("livepoint_writable=no\n");
+	printf("livepoint_writable=yes\n");
 }
 
 /* --- exports --- */
@@ -138,7 +131,9 @@ static int plugin_list_exports(int readonly, int is_tls, struct nbdkit_exports *
 
 	(void)readonly;
 	(void)is_tls;
-	return export_list(server.repo, &plugin_config.serving, exports, &err) < 0 ? fail(&err) : 0;
+	return export_list(server.repo, &plugin_config.serving, exports, &err) < 0 ?
+		       request_failed(&err) :
+		       0;
 }
 
 /* Where there is no only disk the name stays empty, and .open says why it is refused. */
@@ -171,24 +166,41 @@ static void connection_free(struct connection *c)
 		repo_disk_close(c->disk);
 	if (c->point)
 		repo_point_close(c->point);
+	if (c->view)
+		repo_view_close(c->view);
+	if (c->overlay)
+		repo_overlay_detach(c->overlay);
 	free(c);
 }
 DEFINE_CLEANUP(connection, connection_free)
+
+static int open_overlay(const struct export_target *t, struct connection *c, struct err *err)
+{
+	int code = repo_overlay_attach(server.repo, t->overlay, &c->overlay, err);
+
+	if (code == 0)
+		code = repo_view_open(c->overlay, t->disk, &c->view, err);
+	str_copy(c->description, sizeof(c->description), t->overlay_text);
+	return code;
+}
 
 static int connection_open(const char *name, struct connection *c, struct err *err)
 {
 	struct export_target t;
 	int code = export_find(server.repo, &plugin_config.serving, name, &t, err);
 
-	if (code == 0)
-		code = repo_point_open(server.repo, t.id, &c->point, err);
+	if (code < 0)
+		return code;
+	c->fixed = t.fixed;
+	if (t.overlay[0])
+		return open_overlay(&t, c, err);
+	code = repo_point_open(server.repo, t.id, &c->point, err);
 	if (code == 0)
 		code = repo_disk_open(c->point, t.disk[0] ? t.disk : NULL, &c->disk, err);
 	if (code == 0)
 		code = repo_stream_new(c->disk, &c->stream, err);
 	if (code < 0)
 		return code;
-	c->fixed = t.fixed;
 	export_describe(repo_point_manifest(c->point), repo_disk_info(c->disk), c->description);
 	return 0;
 }
@@ -204,11 +216,11 @@ static void *plugin_open(int readonly)
 		return NULL;
 	if (!c) {
 		err_nomem(&err, "connection");
-		fail(&err);
+		request_failed(&err);
 		return NULL;
 	}
 	if (connection_open(name, c, &err) < 0) {
-		fail(&err);
+		request_failed(&err);
 		return NULL;
 	}
 	return steal_ptr(c);
@@ -223,7 +235,7 @@ static int64_t plugin_get_size(void *handle)
 {
 	struct connection *c = handle;
 
-	return (int64_t)repo_disk_size(c->disk);
+	return (int64_t)(c->view ? repo_view_size(c->view) : repo_disk_size(c->disk));
 }
 
 static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
@@ -232,16 +244,21 @@ static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferre
 	struct connection *c = handle;
 
 	*minimum = 1;
-	*preferred = repo_disk_chunk_size(c->disk);
+	*preferred = c->view ? OVERLAY_BLOCK : repo_disk_chunk_size(c->disk);
 	*maximum =
 		UINT32_MAX; /* the largest that nbdkit takes; it has a bound of its own for one request */
 	return 0;
 }
 
+/* Also of flush, trim, zero and fast zero: all that an overlay's disk has and a point's has not. */
 static int plugin_can_write(void *handle)
 {
-	(void)handle;
-	return 0;
+	return ((struct connection *)handle)->view != NULL;
+}
+
+static int plugin_can_fua(void *handle)
+{
+	return plugin_can_write(handle) ? NBDKIT_FUA_EMULATE : NBDKIT_FUA_NONE;
 }
 
 static int plugin_can_multi_conn(void *handle)
@@ -267,63 +284,18 @@ static int plugin_is_rotational(void *handle)
 	return 0;
 }
 
-static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
-{
-	struct connection *c = handle;
-	struct err err = ERR_INIT;
-
-	(void)flags;
-	repo_stream_hint(c->stream, offset, count);
-	return repo_disk_read(c->disk, buf, count, offset, &err) < 0 ? fail(&err) : 0;
-}
-
-static int plugin_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
-{
-	struct connection *c = handle;
-
-	(void)flags;
-	repo_disk_prefetch(c->disk, offset, count);
-	return 0;
-}
-
-struct extents_request {
-	struct nbdkit_extents *out;
-	bool one;
-};
-
-static int add_extent(void *opaque, const struct extent *e, struct err *err)
-{
-	struct extents_request *q = opaque;
-	/* What could not be read at the source is no hole: a copy must run into its error. */
-	uint32_t type = e->kind == EXTENT_HOLE ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
-
-	if (nbdkit_add_extent(q->out, e->start, e->length, type) == -1)
-		return err_set(err, ERR_NOMEM, "cannot list the extent at %llu",
-			       (unsigned long long)e->start);
-	return q->one;
-}
-
-static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
-			  struct nbdkit_extents *extents)
-{
-	struct extents_request q = { .out = extents, .one = flags & NBDKIT_FLAG_REQ_ONE };
-	struct connection *c = handle;
-	struct err err = ERR_INIT;
-
-	return repo_disk_extents(c->disk, offset, count, add_extent, &q, &err) < 0 ? fail(&err) : 0;
-}
-
 static struct nbdkit_plugin plugin = {
 	.name = "livepoint",
 	.longname = "Livepoint restore points",
 	.version = PACKAGE_VERSION,
 	.description =
-		"Serves the disks of the restore points in a Livepoint repository, read-only.\n"
-		"Exports are named NAME@TIME/DISK or NAME@latest/DISK.",
+		"Serves the disks of the restore points in a Livepoint repository, read-only, as NAME@TIME/DISK or\n"
+		"NAME@latest/DISK, and its overlays, writable, as OVERLAY/DISK.",
 	.magic_config_key = "repo",
 	.config_help =
 		"[repo=]DIR           (required) Folder of the repository.\n"
 		"point=POINT[/DISK]   Serve only this point, or this disk of it.\n"
+		"overlay=ID[/DISK]    Serve only this overlay (id or name), or this disk of it, writable.\n"
 		"cache=SIZE           Memory for decoded chunks (default: 256M).\n"
 		"passphrase-file=FILE File with the passphrase of an encrypted repository.\n"
 		"passphrase-fd=N      Read the passphrase from this descriptor.\n"
@@ -345,14 +317,23 @@ static struct nbdkit_plugin plugin = {
 	.get_size = plugin_get_size,
 	.block_size = plugin_block_size,
 	.can_write = plugin_can_write,
+	.can_flush = plugin_can_write,
+	.can_trim = plugin_can_write,
+	.can_zero = plugin_can_write,
+	.can_fast_zero = plugin_can_write,
+	.can_fua = plugin_can_fua,
 	.can_multi_conn = plugin_can_multi_conn,
 	.can_extents = plugin_can_extents,
 	.can_cache = plugin_can_cache,
 	.is_rotational = plugin_is_rotational,
-	.pread = plugin_pread,
-	.cache = plugin_cache,
-	.extents = plugin_extents,
-	.errno_is_preserved = 0, /* errors are set by fail() */
+	.pread = request_pread,
+	.pwrite = request_pwrite,
+	.zero = request_zero,
+	.trim = request_trim,
+	.flush = request_flush,
+	.cache = request_cache,
+	.extents = request_extents,
+	.errno_is_preserved = 0, /* errors are set by request_failed() */
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

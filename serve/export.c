@@ -1,529 +1,253 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * Starting a server: a supervisor (serve/supervisor.c) in a session of its own, and under it `nbdkit -f` with our plugin,
- * on a socket that was bound here.
- *
- * Order: ID.json is made and locked, then the log, the socket; the supervisor starts with the listening socket, the
- * locked descriptor and a control pipe, which for an encrypted repository holds the key; ID.json gets its content; then
- * we are a client until every disk answers, and say so in the pipe.  Whatever fails on the way takes all of it back.
+ * Starting an export: which point, or overlay of a point, with which names; then serve/start.c.
  *
  * Invariants:
- *  1. The key is in memory and in the pipe only: not in argv, environment or a file.  A passphrase in our own
- *     environment does not reach the server's.
- *  2. The server answers for all disks when serve_export_start() returns 0, and nothing is left when it fails.
+ *  1. A new overlay goes again if its server does not start; one that was there is left as it is.
+ *  2. Somebody else's overlay is ERR_LOCKED, whether that is seen before the server starts or by it.
  */
 #include "serve/internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "base/proc.h"
+#include "base/log.h"
 
 #include "base/banned.h"
 
-#define READY_SECONDS 60
-#define ID_TRIES 100
-#define STOP_MS 1000 /* for the supervisor to end what it has started */
-#define PID_MS 10000 /* for it to write down what it has started */
-#define TICK_MS 10
-#define PLUGIN_FILE "nbdkit-livepoint-plugin.so"
-#define ARGS_MAX 24
-
-struct start {
+struct export
+{
 	struct repo *repo;
 	const struct serve_spec *spec;
-	uint64_t cache; /* bytes, if the spec says */
 	struct repo_spec point; /* resolved */
 	char point_text[POINT_TEXT_MAX];
-	char *dir, *json, *log, *plugin; /* owned paths */
-	int lock_fd, log_fd;
-	int control[2]; /* pipe to the supervisor: reading, writing end */
-	struct listener listener;
-	struct record record;
-	char *args[ARGS_MAX + 1]; /* owned */
-	size_t nargs;
-	pid_t pid; /* of the supervisor; 0: not running */
-	int status; /* of the one that has ended */
-	bool claimed, done;
+	struct overlay_info *overlay; /* owned; NULL: the point itself */
+	bool made; /* the overlay is new, and nobody has it yet */
+	struct start start;
 };
 
-/* The supervisor ends its server and then itself. */
-static void stop_supervisor(struct start *s)
+static void export_release(struct export *x)
 {
-	unsigned waited;
+	struct err err = ERR_INIT;
 
-	kill(s->pid, SIGTERM);
-	for (waited = 0; waited < STOP_MS; waited += TICK_MS) {
-		if (waitpid(s->pid, NULL, WNOHANG) == s->pid)
-			return;
-		time_sleep_ms(TICK_MS);
-	}
-	kill(s->pid, SIGKILL);
-	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	start_release(&x->start); /* the server has ended before its overlay goes */
+	if (x->made && repo_overlay_discard(x->repo, x->overlay->id, &err) < 0)
+		log_warning("overlay '%s', made for a server that did not start, is left: %s",
+			    x->overlay->id, err.text);
+	if (x->overlay)
+		overlay_infos_free(x->overlay, 1);
+	repo_spec_release(&x->point);
 }
-
-static void start_release(struct start *s)
-{
-	size_t i;
-
-	if (!s->done && s->pid > 0)
-		stop_supervisor(s);
-	if (!s->done && s->claimed)
-		run_remove(s->dir, s->record.e.id, NULL);
-	base_cleanup_fd(&s->lock_fd);
-	base_cleanup_fd(&s->log_fd);
-	base_cleanup_fd(&s->control[0]);
-	base_cleanup_fd(&s->control[1]);
-	listener_release(&s->listener);
-	record_release(&s->record);
-	repo_spec_release(&s->point);
-	for (i = 0; i < s->nargs; i++)
-		free(s->args[i]);
-	free(s->dir);
-	free(s->json);
-	free(s->log);
-	free(s->plugin);
-}
-#define cleanup_start __attribute__((cleanup(start_release)))
+#define cleanup_export __attribute__((cleanup(export_release)))
 
 /* --- what is to be served --- */
 
-static bool is_wanted(const struct start *s, const struct manifest_disk *d)
+static bool is_wanted(const struct export *x, const struct manifest_disk *d)
 {
-	return !s->point.disk[0] || strcmp(s->point.disk, d->name) == 0;
+	return !x->point.disk[0] || strcmp(x->point.disk, d->name) == 0;
 }
 
 /* Opens the point and its disks once, here, where a failure has its own code and words. */
-static int try_disks(struct start *s, struct err *err)
+static int try_disks(struct export *x, struct err *err)
 {
-	const struct manifest *m = s->point.row.m;
+	const struct manifest *m = x->point.row.m;
 	cleanup_ptr(repo_point) p = NULL;
 	size_t i, n = 0;
-	int code = repo_point_open(s->repo, s->point.row.id, &p, err);
+	int code = repo_point_open(x->repo, x->point.row.id, &p, err);
 
 	for (i = 0; code == 0 && i < m->ndisks; i++) {
 		cleanup_ptr(repo_disk) d = NULL;
 
-		if (!is_wanted(s, &m->disks[i]))
+		if (!is_wanted(x, &m->disks[i]))
 			continue;
 		code = repo_disk_open(p, m->disks[i].name, &d, err);
 		n++;
 	}
 	if (code < 0)
-		return err_prefix(err, "point '%s'", s->point_text);
+		return err_prefix(err, "point '%s'", x->point_text);
 	if (n == 0)
-		return err_set(err, ERR_NOT_FOUND, "point '%s' has no disk%s%s", s->point_text,
-			       s->point.disk[0] ? " named " : "", s->point.disk);
-	s->record.e.disks = mem_alloc_array(n, sizeof(*s->record.e.disks));
-	return s->record.e.disks ? 0 : err_nomem(err, "disks of an export");
+		return err_set(err, ERR_NOT_FOUND, "point '%s' has no disk%s%s", x->point_text,
+			       x->point.disk[0] ? " named " : "", x->point.disk);
+	x->start.record.e.disks = mem_alloc_array(n, sizeof(*x->start.record.e.disks));
+	x->start.exports = mem_alloc_array(n, sizeof(*x->start.exports));
+	return x->start.record.e.disks && x->start.exports ? 0 :
+							     err_nomem(err, "disks of an export");
 }
 
 /* What can be known to be wrong without looking at the repository. */
-static int check_spec(struct start *s, struct err *err)
+static int check_spec(const struct serve_spec *spec, struct err *err)
 {
-	if (s->spec->listen && !s->spec->tls_certificates == !s->spec->tls_psk)
+	if (spec->listen && !spec->tls_certificates == !spec->tls_psk)
 		return err_set(
 			err, ERR_USAGE,
 			"a network address needs TLS: give either certificates or a file of pre-shared keys");
-	if (!s->spec->listen && (s->spec->tls_certificates || s->spec->tls_psk))
+	if (!spec->listen && (spec->tls_certificates || spec->tls_psk))
 		return err_set(err, ERR_USAGE,
 			       "TLS is for a network address; the socket is private to this host");
-	/* nbdkit's own notation knows fewer units */
-	if (s->spec->cache && (!parse_size(s->spec->cache, &s->cache) || s->cache < MiB))
-		return err_set(err, ERR_USAGE, "cache size '%s' is not a size of at least 1M",
-			       s->spec->cache);
-	if (!proc_exists("nbdkit"))
-		return err_set(err, ERR_CHILD, "cannot find the program 'nbdkit'");
+	if (spec->overlay && !spec->writable)
+		return err_set(err, ERR_USAGE, "an overlay is for a writable export");
 	return 0;
 }
 
-static int resolve(struct start *s, struct err *err)
+static int resolve(struct export *x, struct err *err)
 {
-	struct serve_export *e = &s->record.e;
-	int code = check_spec(s, err);
+	struct serve_export *e = &x->start.record.e;
+	int code = check_spec(x->spec, err);
 
+	if (code == 0)
+		code = start_check(&x->start, x->spec->cache, err);
+	if (code == 0)
+		code = repo_resolve(x->repo, x->spec->point, &x->point, err);
 	if (code < 0)
 		return code;
-	if (repo_is_locked(s->repo))
-		return err_set(err, ERR_KEY,
-			       "the repository is encrypted and no passphrase was given");
-	code = repo_resolve(s->repo, s->spec->point, &s->point, err);
-	if (code < 0)
-		return code;
-	repo_point_text(s->point.row.m, s->point_text);
-	e->point = str_dup(s->point_text);
-	e->repo = realpath(repo_path(s->repo), NULL);
-	if (!e->point || !e->repo)
-		return err_set_errno(err, ERR_IO, errno, "repository '%s'", repo_path(s->repo));
-	return try_disks(s, err);
+	repo_point_text(x->point.row.m, x->point_text);
+	str_copy(x->start.shown, sizeof(x->start.shown), x->point_text);
+	e->point = str_dup(x->point_text);
+	return e->point ? try_disks(x, err) : err_nomem(err, "point");
 }
 
-/* --- files and socket --- */
+/* --- the overlay --- */
 
-/* Makes and locks ID.json.  Returns 1 if it is ours, 0 if the id is taken. */
-static int claim_id(struct start *s, struct err *err)
+static bool is_id(const char *overlay)
 {
-	cleanup_fd int fd = -1;
-	uint8_t random[4];
-	struct stat st;
+	return strlen(overlay) == OVERLAY_ID_LEN && overlay[0] == 'o' &&
+	       strspn(overlay + 1, "0123456789abcdef") == OVERLAY_ID_LEN - 1;
+}
+
+static int refuse_held(const struct overlay_info *o, struct err *err)
+{
+	err_set(err, ERR_LOCKED,
+		"overlay '%s' is attached by process %lld: end that server ('livepoint exports' lists them), or "
+		"make another overlay",
+		o->id, (long long)o->pid);
+	return err_object(err, "%s", o->id);
+}
+
+static int check_overlay(const struct export *x, struct err *err)
+{
+	const struct overlay_info *o = x->overlay;
+
+	if (memcmp(o->point, x->point.row.id, POINT_ID_LEN) != 0) {
+		err_set(err, ERR_INVALID,
+			"overlay '%s' is of %s, not of %s: 'livepoint export %s --writable --overlay %s' attaches it",
+			x->spec->overlay, o->point_text, x->point_text, o->point_text,
+			x->spec->overlay);
+		return err_object(err, "%s", o->id);
+	}
+	return o->attached ? refuse_held(o, err) : 0;
+}
+
+static int make_overlay(struct export *x, struct err *err)
+{
+	char id[OVERLAY_ID_LEN + 1];
+	int code = repo_overlay_create(x->repo, x->point.row.id, x->spec->overlay, id, err);
+
+	if (code < 0)
+		return code;
+	code = repo_overlay_find(x->repo, id, &x->overlay, err);
+	x->made = code == 0;
+	return code;
+}
+
+static int take_overlay(struct export *x, struct err *err)
+{
+	const char *wanted = x->spec->overlay;
 	int code;
 
-	random_bytes(random, sizeof(random));
-	s->record.e.id[0] = 'x';
-	hex_encode(s->record.e.id + 1, random, sizeof(random));
-	free(s->json);
-	s->json = run_file(s->dir, s->record.e.id, "json");
-	if (!s->json)
-		return err_nomem(err, "path");
-	fd = file_create(s->json, "serve.record.create", err);
-	if (fd < 0)
-		return fd == ERR_EXISTS ? 0 : fd;
-	code = file_trylock(fd, s->json, err);
-	if (code <= 0)
-		return code;
-	/* A listing may have taken the unlocked file for a dead server's, before us. */
-	if (fstat(fd, &st) < 0 || st.st_nlink == 0)
+	if (!x->spec->writable)
 		return 0;
-	s->lock_fd = steal_fd(&fd);
-	s->claimed = true;
-	return 1;
-}
-
-static int make_files(struct start *s, struct err *err)
-{
-	int code = 0;
-	unsigned i;
-
-	for (i = 0; i < ID_TRIES && code == 0; i++)
-		code = claim_id(s, err);
+	code = wanted ? repo_overlay_find(x->repo, wanted, &x->overlay, err) : ERR_NOT_FOUND;
 	if (code == 0)
-		return err_set(err, ERR_FAILED, "no free id in run folder '%s'", s->dir);
+		code = check_overlay(x, err);
+	else if (code == ERR_NOT_FOUND && !(wanted && is_id(wanted)))
+		code = make_overlay(x, err);
 	if (code < 0)
 		return code;
-	s->log = run_file(s->dir, s->record.e.id, "log");
-	if (!s->log)
-		return err_nomem(err, "path");
-	s->log_fd = file_open(s->log, O_WRONLY | O_CREAT | O_EXCL | O_APPEND, 0600, err);
-	return s->log_fd < 0 ? s->log_fd : 0;
+	x->start.record.e.overlay = str_dup(x->overlay->id);
+	return x->start.record.e.overlay ? 0 : err_nomem(err, "overlay");
 }
 
-static int make_socket(struct start *s, struct err *err)
+/* Another server may have come first since we looked. */
+static int explain(struct export *x, struct err *err)
 {
-	cleanup_free char *path = NULL;
+	struct overlay_info *now = NULL;
+	struct err ignored = ERR_INIT;
+	int code = err->code;
 
-	if (s->spec->listen)
-		return listen_tcp(s->spec->listen, &s->listener, err);
-	path = run_file(s->dir, s->record.e.id, "sock");
-	if (!path)
-		return err_nomem(err, "path");
-	s->record.socket = str_dup(path);
-	if (!s->record.socket)
-		return err_nomem(err, "path");
-	return listen_unix(path, s->spec->socket_group, &s->listener, err);
+	if (code != ERR_CHILD || !x->overlay ||
+	    repo_overlay_find(x->repo, x->overlay->id, &now, &ignored) < 0)
+		return code;
+	if (now->attached && now->pid != x->start.pid)
+		code = refuse_held(now, err);
+	overlay_infos_free(now, 1);
+	return code;
 }
 
-/* Fills names and URIs of the disks, in the point's order. */
-static int make_uris(struct start *s, struct err *err)
+/* --- names --- */
+
+static int name_disks(struct export *x, struct err *err)
 {
-	const struct manifest *m = s->point.row.m;
-	struct serve_export *e = &s->record.e;
+	const struct manifest *m = x->point.row.m;
+	struct serve_export *e = &x->start.record.e;
+	const char *what = x->overlay ? x->overlay->id : x->point_text;
 	size_t i;
 
 	for (i = 0; i < m->ndisks; i++) {
 		struct serve_disk *d = &e->disks[e->ndisks];
-		cleanup_free char *name = str_printf("%s/%s", s->point_text, m->disks[i].name);
+		struct start_export *se = &x->start.exports[x->start.nexports];
 
-		if (!is_wanted(s, &m->disks[i]))
+		if (!is_wanted(x, &m->disks[i]))
 			continue;
 		e->ndisks++;
+		x->start.nexports++;
+		se->size = m->disks[i].size;
+		se->name = str_printf("%s/%s", what, m->disks[i].name);
 		d->name = str_dup(m->disks[i].name);
-		d->uri = name ? listener_uri(&s->listener, name) : NULL;
-		if (!d->name || !d->uri)
-			return err_nomem(err, "URI");
+		if (!se->name || !d->name)
+			return err_nomem(err, "names of disks");
 	}
-	e->since = time_now();
-	s->record.port = s->listener.port;
 	return 0;
 }
 
-/* --- the command --- */
-
-/* Takes the string. */
-static void add_arg(struct start *s, char *arg)
+static int name_arguments(struct export *x, struct err *err)
 {
-	if (arg && s->nargs < ARGS_MAX)
-		s->args[s->nargs++] = arg;
-}
+	int code = start_plugin(&x->start, err);
 
-/* A file of the build tree that this program stands in, or NULL: PROGRAM is cli/livepoint or cli/.libs/livepoint. */
-static char *in_build_tree(const char *file)
-{
-	char exe[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	cleanup_free char *path = NULL;
-	char *dir;
-
-	if (n <= 0)
-		return NULL;
-	exe[n] = 0;
-	dir = dirname(exe);
-	if (str_ends(dir, "/.libs"))
-		dir = dirname(dir);
-	if (!str_ends(dir, "/cli"))
-		return NULL;
-	path = str_printf("%s/%s", dirname(dir), file);
-	return path && access(path, R_OK) == 0 ? steal_ptr(path) : NULL;
-}
-
-/* What nbdkit is told to load: named by the environment, of the build tree, installed by us, or by name. */
-static char *plugin_path(void)
-{
-	const char *named = getenv("LIVEPOINT_NBDKIT_PLUGIN");
-	char *path;
-
-	if (named && *named) {
-		/* nbdkit is started from another folder */
-		path = strchr(named, '/') ? realpath(named, NULL) : NULL;
-		return path ? path : str_dup(named);
-	}
-	path = in_build_tree("nbdkit-plugin/.libs/" PLUGIN_FILE);
-	if (path)
-		return path;
-	if (access(NBDKIT_PLUGINDIR "/" PLUGIN_FILE, R_OK) == 0)
-		return str_dup(NBDKIT_PLUGINDIR "/" PLUGIN_FILE);
-	return str_dup("livepoint");
-}
-
-static char *supervisor_path(void)
-{
-	char *path = in_build_tree("serve/" SUPERVISOR_FILE);
-
-	return path ? path : str_dup(PKGLIBEXECDIR "/" SUPERVISOR_FILE);
-}
-
-/* The plugin guards nbdkit against clients that leave abruptly, if it is loaded first (nbdkit-plugin/guard.c).  "-" if
- * it is not known by path, or by one that LD_PRELOAD cannot say. */
-static char *preload_setting(const struct start *s)
-{
-	const char *others = getenv("LD_PRELOAD");
-
-	if (!strchr(s->plugin, '/') || strpbrk(s->plugin, ": ") || access(s->plugin, R_OK) < 0)
-		return str_dup("-");
-	return str_printf("LD_PRELOAD=%s%s%s", s->plugin, others ? ":" : "", others ? others : "");
-}
-
-static int add_tls_args(struct start *s, struct err *err)
-{
-	const char *given = s->spec->tls_certificates ? s->spec->tls_certificates :
-							s->spec->tls_psk;
-	cleanup_free char *path = NULL;
-
-	if (!given)
-		return 0;
-	path = realpath(given, NULL);
-	if (!path)
-		return err_set_errno(err, ERR_INVALID, errno, "'%s'", given);
-	add_arg(s, str_dup("--tls=require"));
-	/* else certificates would prove the server to clients, and everybody were a client */
-	if (s->spec->tls_certificates)
-		add_arg(s, str_dup("--tls-verify-peer"));
-	add_arg(s, str_printf("--tls-%s=%s", s->spec->tls_certificates ? "certificates" : "psk",
-			      path));
+	if (code < 0)
+		return code;
+	start_arg(&x->start, str_printf("%s=%s%s%s", x->overlay ? "overlay" : "point",
+					x->overlay ? x->overlay->id : x->point_text,
+					x->point.disk[0] ? "/" : "", x->point.disk));
 	return 0;
-}
-
-static int make_args(struct start *s, struct err *err)
-{
-	size_t want = 10;
-	int code;
-
-	s->plugin = plugin_path();
-	if (!s->plugin)
-		return err_nomem(err, "path of the plugin");
-	add_arg(s, supervisor_path());
-	add_arg(s, str_dup(s->dir));
-	add_arg(s, str_dup(s->record.e.id));
-	add_arg(s, preload_setting(s));
-	add_arg(s, str_dup("nbdkit"));
-	add_arg(s, str_dup("-f"));
-	code = add_tls_args(s, err);
-	if (code < 0)
-		return code;
-	want += s->nargs - 6;
-	add_arg(s, str_dup(s->plugin));
-	add_arg(s, str_printf("repo=%s", s->record.e.repo));
-	add_arg(s, str_printf("point=%s%s%s", s->point_text, s->point.disk[0] ? "/" : "",
-			      s->point.disk));
-	add_arg(s, str_printf("lock-fd=%d", SERVER_LOCK));
-	if (repo_conf(s->repo)->suite) {
-		add_arg(s, str_printf("key-fd=%d", SERVER_KEY));
-		want++;
-	}
-	if (s->spec->cache) {
-		add_arg(s, str_printf("cache=%llu", (unsigned long long)s->cache));
-		want++;
-	}
-	return s->nargs == want ? 0 : err_nomem(err, "arguments of nbdkit");
-}
-
-/* The keys, if there are any, are in the pipe until the supervisor has read them: a page always fits. */
-static int make_control(struct start *s, struct err *err)
-{
-	uint8_t head[2 + REPO_KEYS_MAX] = { CONTROL_PLAIN };
-	size_t keys = 0, n = 1;
-	int code = 0;
-
-	if (pipe2(s->control, O_CLOEXEC) < 0) {
-		s->control[0] = s->control[1] = -1;
-		return err_set_errno(err, ERR_FAILED, errno, "cannot make a pipe");
-	}
-	if (repo_conf(s->repo)->suite) {
-		code = repo_export_key(s->repo, head + 2, &keys, err);
-		head[0] = CONTROL_KEY;
-		head[1] = (uint8_t)(keys / KEY_LEN);
-		n = 2 + keys;
-	}
-	if (code == 0)
-		code = file_write(s->control[1], head, n, "pipe to the supervisor", err);
-	mem_wipe(head, sizeof(head));
-	return code;
-}
-
-static int launch(struct start *s, struct err *err)
-{
-	/* Empty counts as unset; what was in ours stays here. */
-	const char *const env[] = { "LIVEPOINT_PASSPHRASE=", "LIVEPOINT_PASSPHRASE_FD=",
-				    "LIVEPOINT_PASSPHRASE_FILE=", "LIVEPOINT_PASSPHRASE_COMMAND=",
-				    NULL };
-	const int fds[] = { s->listener.fd, s->lock_fd, s->control[0] };
-	const struct proc_spec spec = {
-		.argv = (const char *const *)s->args,
-		.env_add = env,
-		.in_fd = -1,
-		.out_fd = -1,
-		.err_fd = s->log_fd,
-		.pass_fds = fds,
-		.npass = ARRAY_SIZE(fds),
-		.new_session = true,
-	};
-	int code = proc_start(&spec, &s->pid, err);
-
-	if (code < 0)
-		return code;
-	/* With our copy gone, a connect to an export that has ended fails instead of waiting for ever. */
-	close(steal_fd(&s->listener.fd));
-	close(steal_fd(&s->control[0]));
-	s->record.e.supervisor = s->pid;
-	s->record.start_ticks = proc_start_ticks(s->pid);
-	return record_write(s->lock_fd, s->json, &s->record, err);
-}
-
-/* --- until it answers --- */
-
-/* The log says best what went wrong. */
-static int explain(struct start *s, struct err *err)
-{
-	char tail[ERR_TEXT_MAX / 2];
-
-	run_log_tail(s->log, tail, sizeof(tail));
-	if (s->pid == 0 && WIFSIGNALED(s->status))
-		err_prefix(err, "signal %d", WTERMSIG(s->status));
-	return *tail ? err_set(err, err->code, "cannot serve '%s': %s", s->point_text, tail) :
-		       err_prefix(err, "cannot serve '%s'", s->point_text);
-}
-
-/* The server may answer before its supervisor, which has started it, comes to write its number down. */
-static int learn_pid(struct start *s, struct err *err)
-{
-	unsigned waited = 0;
-	int code;
-
-	do {
-		code = record_server_pid(s->dir, s->record.e.id, &s->record.e.pid, err);
-		if (code != ERR_INVALID && code != ERR_NOT_FOUND)
-			return code;
-		time_sleep_ms(TICK_MS);
-		waited += TICK_MS;
-	} while (waited < PID_MS);
-	return err_recode(err, ERR_CHILD);
-}
-
-/* From now on a server that dies is started again. */
-static int say_ready(struct start *s, struct err *err)
-{
-	const uint8_t byte = CONTROL_READY;
-	int code = file_write(s->control[1], &byte, 1, "pipe to the supervisor", err);
-
-	if (code == 0)
-		code = learn_pid(s, err);
-	return code < 0 ? err_prefix(err, "cannot serve '%s'", s->point_text) : 0;
-}
-
-static int wait_ready(struct start *s, struct err *err)
-{
-	struct probe p = {
-		.listener = &s->listener,
-		.tls = s->spec->listen,
-		.pid = &s->pid,
-		.status = &s->status,
-		.deadline_ns = time_mono_ns() + READY_SECONDS * UINT64_C(1000000000),
-		.stop = s->spec->stop,
-		.fd = -1,
-	};
-	const struct manifest *m = s->point.row.m;
-	int code = probe_greet(&p, err);
-	size_t i;
-
-	for (i = 0; code == 0 && i < m->ndisks; i++) {
-		cleanup_free char *name = str_printf("%s/%s", s->point_text, m->disks[i].name);
-
-		if (!is_wanted(s, &m->disks[i]))
-			continue;
-		code = name ? probe_export(&p, name, m->disks[i].size, err) :
-			      err_nomem(err, "name");
-	}
-	if (code == 0) {
-		probe_leave(&p);
-		return say_ready(s, err);
-	}
-	base_cleanup_fd(&p.fd);
-	return code == ERR_INTERRUPTED || code == ERR_TERMINATED ? code : explain(s, err);
 }
 
 int serve_export_start(struct repo *r, const struct serve_spec *spec, struct serve_export *out,
 		       struct err *err)
 {
-	cleanup_start struct start s = {
-		.repo = r,
-		.spec = spec,
-		.lock_fd = -1,
-		.log_fd = -1,
-		.control = { -1, -1 },
-		.listener = { .fd = -1 },
+	cleanup_export struct export x = { .repo = r, .spec = spec };
+	static int (*const steps[])(struct export *, struct err *) = {
+		resolve,
+		take_overlay,
+		name_disks,
+		name_arguments,
 	};
-	static int (*const steps[])(struct start *, struct err *) = {
-		make_files, make_socket, make_uris, make_control, make_args, launch, wait_ready,
-	};
-	int code = resolve(&s, err);
+	int code = 0;
 	size_t i;
 
-	if (code == 0)
-		code = run_folder_make(&s.dir, err);
+	start_init(&x.start);
+	x.start.repo = r;
+	x.start.listen = spec->listen;
+	x.start.tls_certificates = spec->tls_certificates;
+	x.start.tls_psk = spec->tls_psk;
+	x.start.socket_group = spec->socket_group;
+	x.start.stop = spec->stop;
 	for (i = 0; code == 0 && i < ARRAY_SIZE(steps); i++)
-		code = steps[i](&s, err);
+		code = steps[i](&x, err);
+	if (code == 0)
+		code = start_run(&x.start, out, err);
 	if (code < 0)
-		return code;
-	s.done = true;
-	*out = s.record.e;
-	memset(&s.record.e, 0, sizeof(s.record.e));
+		return explain(&x, err);
+	x.made = false;
 	return 0;
 }

@@ -85,12 +85,57 @@ struct record {
 	uint64_t start_ticks; /* of the supervisor: tells it from a later process with its number */
 	char *socket; /* owned: path as bound, or NULL: TCP */
 	uint16_t port; /* TCP */
+	unsigned keys; /* SERVE_SHARED: epochs that it knows; 0: not encrypted */
 };
 void record_release(struct record *r);
 int record_write(int fd, const char *path, const struct record *r, struct err *err);
 /* Fills *pid from DIR/ID.pid; ERR_NOT_FOUND if it is not there, ERR_INVALID if it has no number. */
 int record_server_pid(const char *dir, const char *id, int64_t *pid, struct err *err);
+/* A living shared server of that repository with that many keys: returns 1 and fills out, or 0. */
+int list_find_shared(const char *dir, const char *repo, unsigned keys, struct serve_export *out,
+		     struct err *err);
 /* Opens DIR/ID.json.  Returns 1: alive, *out filled; 0: not there, dead (its files are removed) or not written yet. */
 int record_read(const char *dir, const char *id, struct record *out, struct err *err);
+
+/* --- start.c: a server of any kind --- */
+struct start_export {
+	char *name; /* owned */
+	uint64_t size; /* bytes */
+};
+struct start {
+	/* the caller's; texts are borrowed until the end: */
+	struct repo *repo; /* whose keys the server gets; NULL: none */
+	const char *listen, *tls_certificates, *tls_psk, *socket_group;
+	const volatile int *stop;
+	char shown[POINT_TEXT_MAX]; /* what is served, for messages */
+	struct start_export
+		*exports; /* owned; that have to answer: those of record.e.disks, in order */
+	size_t nexports;
+	/* filled here: */
+	uint64_t cache; /* bytes; 0: the plugin's own */
+	char *dir, *json, *log, *plugin; /* owned paths */
+	int lock_fd, log_fd;
+	int control[2]; /* pipe to the supervisor: reading, writing end */
+	struct listener listener;
+	struct record
+		record; /* kind, point, repo, disks' names, overlay and target are the caller's */
+	char *args[32]; /* owned */
+	size_t nargs;
+	bool args_failed;
+	pid_t pid; /* of the supervisor; 0: not running */
+	int status; /* of the one that has ended */
+	bool claimed, done;
+};
+void start_init(struct start *s);
+/* Ends a server that start_run() has not brought up, and takes all back. */
+void start_release(struct start *s);
+/* nbdkit, the key, the cache's size; fills cache and the record's repo. */
+int start_check(struct start *s, const char *cache, struct err *err);
+/* Adds an argument of nbdkit; takes it; NULL makes start_run() fail. */
+void start_arg(struct start *s, char *arg);
+/* Adds our plugin and what it needs for this repository. */
+int start_plugin(struct start *s, struct err *err);
+/* Starts it; returns when all exports answer.  out takes the record. */
+int start_run(struct start *s, struct serve_export *out, struct err *err);
 
 #endif

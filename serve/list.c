@@ -32,10 +32,18 @@
 #define RECORD_MAX (1024 * 1024)
 #define TICK_MS 20
 #define TERM_MS 10000 /* nbdkit finishes requests under way first */
+#define TERM_OVERLAY_MS 60000 /* and flushes an overlay: what was written to it may be much */
 #define TERM_CLIENTS_MS                                                                            \
 	1500 /* and waits for idle clients to leave, which they need not do: no use in waiting longer */
 #define KILL_MS 5000
 #define SETTLE_MS 250 /* a client that has just gone may still be seen */
+
+static const char *const kind_names[] = { "export", "shared", "proxy" };
+
+const char *serve_kind_name(enum serve_kind kind)
+{
+	return kind_names[kind];
+}
 
 void serve_export_release(struct serve_export *e)
 {
@@ -49,6 +57,9 @@ void serve_export_release(struct serve_export *e)
 	free(e->point);
 	free(e->repo);
 	free(e->overlay);
+	free(e->uri);
+	free(e->socket);
+	free(e->target);
 	memset(e, 0, sizeof(*e));
 }
 
@@ -87,6 +98,10 @@ int record_write(int fd, const char *path, const struct record *r, struct err *e
 		jval_append(disks, disk);
 	}
 	jval_set(doc, "id", jval_str(r->e.id));
+	jval_set(doc, "kind", jval_str(serve_kind_name(r->e.kind)));
+	jval_set(doc, "uri", jval_str(r->e.uri));
+	jval_set(doc, "target", jval_str(r->e.target));
+	jval_set(doc, "keys", jval_uint(r->keys));
 	jval_set(doc, "repo", jval_str(r->e.repo));
 	jval_set(doc, "point", jval_str(r->e.point));
 	jval_set(doc, "disks", disks);
@@ -125,7 +140,29 @@ static bool parse_disks(const struct jval *array, struct serve_export *e)
 		if (!take_str(jval_at(array, i), "name", &e->disks[i].name) ||
 		    !take_str(jval_at(array, i), "uri", &e->disks[i].uri))
 			return false;
-	return n > 0;
+	return true;
+}
+
+/* A record without a kind is an export: older versions made no others. */
+static bool parse_kind(const struct jval *doc, struct record *r)
+{
+	const char *name = jval_as_str(jval_get(doc, "kind"));
+	uint64_t keys = 0;
+	size_t i = 0;
+
+	while (name && i < ARRAY_SIZE(kind_names) && strcmp(name, kind_names[i]) != 0)
+		i++;
+	if (i == ARRAY_SIZE(kind_names))
+		return false;
+	r->e.kind = (enum serve_kind)i;
+	jval_as_uint(jval_get(doc, "keys"), &keys);
+	r->keys = (unsigned)keys;
+	take_str(doc, "uri", &r->e.uri);
+	take_str(doc, "target", &r->e.target);
+	take_str(doc, "point", &r->e.point);
+	if (r->e.kind == SERVE_EXPORT)
+		return r->e.point && r->e.ndisks > 0;
+	return r->e.uri && r->e.socket;
 }
 
 /* False for anything but a whole record: its writer may be at it just now. */
@@ -141,11 +178,12 @@ static bool record_parse(const struct buf *text, const char *id, struct record *
 	str_copy(r->e.id, sizeof(r->e.id), id);
 	take_str(doc, "overlay", &r->e.overlay);
 	take_str(doc, "socket", &r->socket);
-	return take_str(doc, "repo", &r->e.repo) && take_str(doc, "point", &r->e.point) &&
+	take_str(doc, "socket", &r->e.socket);
+	return take_str(doc, "repo", &r->e.repo) &&
 	       jval_as_int(jval_get(doc, "supervisor"), &r->e.supervisor) && r->e.supervisor > 1 &&
 	       jval_as_int(jval_get(doc, "since"), &r->e.since) &&
 	       jval_as_uint(jval_get(doc, "start_ticks"), &r->start_ticks) &&
-	       parse_disks(jval_get(doc, "disks"), &r->e);
+	       parse_disks(jval_get(doc, "disks"), &r->e) && parse_kind(doc, r);
 }
 
 int record_server_pid(const char *dir, const char *id, int64_t *pid, struct err *err)
@@ -344,6 +382,24 @@ int serve_export_list(struct serve_export **out, size_t *count, struct err *err)
 	return 0;
 }
 
+int list_find_shared(const char *dir, const char *repo, unsigned keys, struct serve_export *out,
+		     struct err *err)
+{
+	cleanup_listing struct listing l = { .dir = dir };
+	size_t i;
+	int code = listing_make(&l, err);
+
+	for (i = 0; code == 0 && i < l.count; i++) {
+		struct record *r = &l.rows[i];
+
+		if (r->e.kind != SERVE_SHARED || r->keys != keys || strcmp(r->e.repo, repo) != 0)
+			continue;
+		*out = steal_export(r);
+		return 1;
+	}
+	return code;
+}
+
 /* --- clients --- */
 
 /* A line of /proc/net/unix (proc(5)): connected, with this path? */
@@ -410,14 +466,20 @@ static bool wait_end(const char *dir, const char *id, unsigned ms)
 	return false;
 }
 
+static unsigned term_ms(const struct record *r)
+{
+	if (count_clients(r))
+		return TERM_CLIENTS_MS;
+	return r->e.overlay || r->e.kind == SERVE_SHARED ? TERM_OVERLAY_MS : TERM_MS;
+}
+
 static int end_server(const char *dir, const struct record *r, struct err *err)
 {
 	pid_t pid = (pid_t)r->e.supervisor;
 	const struct {
 		int signal;
 		unsigned ms;
-	} steps[] = { { SIGTERM, count_clients(r) ? TERM_CLIENTS_MS : TERM_MS },
-		      { SIGKILL, KILL_MS } };
+	} steps[] = { { SIGTERM, term_ms(r) }, { SIGKILL, KILL_MS } };
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -450,7 +512,7 @@ static int refuse_clients(const struct record *r, struct err *err)
 		return 0;
 	err_set(err, ERR_LOCKED,
 		"export '%s' of %s has %u client%s connected (--force ends it all the same)",
-		r->e.id, r->e.point, n, n == 1 ? "" : "s");
+		r->e.id, r->e.point ? r->e.point : r->e.repo, n, n == 1 ? "" : "s");
 	return err_object(err, "%s", r->e.id);
 }
 

@@ -61,6 +61,16 @@ char *listener_uri(const struct listener *l, const char *export_name)
 	return name ? str_printf("%s%s%s", l->uri_head, name, l->uri_tail) : NULL;
 }
 
+char *serve_uri(const struct serve_export *e, const char *export_name)
+{
+	cleanup_free char *name = encoded("", export_name, "/@:");
+	size_t head = strcspn(
+		e->uri,
+		"?"); /* the server's URI ends in its only '/', or has "?socket=" behind it */
+
+	return name ? str_printf("%.*s%s%s", (int)head, e->uri, name, e->uri + head) : NULL;
+}
+
 /* --- UNIX --- */
 
 static int bind_unix(int fd, const struct sockaddr_un *addr, const char *group, struct err *err)

@@ -3,7 +3,7 @@
  * livepoint-supervisor: what stays while an export lives.  It holds the listening socket, starts nbdkit on it, and when
  * nbdkit was killed or has crashed, starts it again on the same socket: a client that reconnects sees a pause.
  *
- * Started by serve/export.c with the arguments and descriptors of serve/internal.h.  Until the starter has seen the
+ * Started by serve/start.c with the arguments and descriptors of serve/internal.h.  Until the starter has seen the
  * server answer, a death of nbdkit is the supervisor's own, with its status; afterwards it is started again, at once the
  * first time, then later and later (BACKOFF_MS); after QUICK_MAX deaths in a row that each came within QUICK_MS it gives
  * up and leaves ID.log with the reason.  nbdkit that ends by itself (status 0) or by SIGTERM was meant to end.
@@ -39,6 +39,7 @@
 #define BACKOFF_MAX_MS 2000
 #define TERM_MS                                                                                    \
 	10000 /* nbdkit finishes requests under way, and waits for clients that need not leave */
+#define TERM_FLUSH_MS 60000 /* and flushes overlays */
 
 struct supervisor {
 	const char *dir, *id, *preload;
@@ -243,6 +244,17 @@ static void server_restart(struct supervisor *s)
 
 /* --- what happens --- */
 
+/* A server of one point has nothing to write. */
+static bool may_flush(const struct supervisor *s)
+{
+	size_t i;
+
+	for (i = 0; s->server[i]; i++)
+		if (str_starts(s->server[i], "point="))
+			return false;
+	return true;
+}
+
 /* The first time politely, unless nobody can have connected yet. */
 static void end_server(struct supervisor *s)
 {
@@ -250,7 +262,7 @@ static void end_server(struct supervisor *s)
 		leave(s, false, 0);
 	kill(s->pid, s->ready && !s->ending ? SIGTERM : SIGKILL);
 	s->ending = true;
-	s->timer_ns = time_mono_ns() + TERM_MS * MS;
+	s->timer_ns = time_mono_ns() + (may_flush(s) ? TERM_FLUSH_MS : TERM_MS) * MS;
 }
 
 static void on_signal(struct supervisor *s)

@@ -66,6 +66,7 @@ run_cleanup() {
 	local status=$? i name
 	trap - EXIT
 	set +e
+	[ -z "${view_pid:-}" ] || view_detach # its server waits for it to leave
 	for name in "${!server_pid[@]}"; do
 		stop_plugin "$name" || status=$((status ? status : 1))
 	done
@@ -193,6 +194,62 @@ kill_plugin() {
 	kill -KILL "${server_pid[$name]}" 2>/dev/null || true # it may have ended already
 	wait "${server_pid[$name]}" 2>/dev/null || true
 	unset "server_pid[$name]"
+}
+
+# view_attach URI: an NBD export as a loop device of this host, for file systems: nbdfuse, and a loop device on its file.  Sets
+# view_dev.  One at a time; view_detach ends it, also after its server was killed, and is done at the end of the test.
+view_attach() {
+	local i
+	view_dir=$tmp/view
+	mkdir -p "$view_dir"
+	nbdfuse "$view_dir/disk" "$1" >"$tmp/nbdfuse.log" 2>&1 &
+	view_pid=$!
+	for ((i = 0; i < 400; i++)); do
+		[ ! -e "$view_dir/disk" ] || break
+		kill -0 "$view_pid" 2>/dev/null || { cat "$tmp/nbdfuse.log" >&2; fail "nbdfuse has ended"; }
+		sleep 0.025
+	done
+	[ -e "$view_dir/disk" ] || fail "nbdfuse shows no disk"
+	view_dev=$(losetup --find --show "$view_dir/disk") || fail "no loop device"
+}
+view_detach() {
+	local i
+	# not by mountpoint(1): a file system that has lost its disk cannot be looked at
+	if grep -q " $tmp/mnt " /proc/mounts; then umount "$tmp/mnt" || umount -l "$tmp/mnt" || true; fi
+	if [ -n "${view_dev:-}" ]; then
+		losetup -d "$view_dev" || true
+		# the kernel lets go of the file when the last user of the device has gone
+		for ((i = 0; i < 400; i++)); do
+			[ -n "$(losetup -n -O BACK-FILE "$view_dev" 2>/dev/null)" ] || break
+			sleep 0.025
+		done
+	fi
+	view_dev=
+	if [ -n "${view_pid:-}" ]; then
+		fusermount3 -u "$view_dir" 2>/dev/null || fusermount3 -uz "$view_dir" 2>/dev/null || true
+		{ wait "$view_pid" || true; } 2>/dev/null # libnbd may abort when its server dies
+	fi
+	view_pid=
+}
+
+# make_fs TYPE DEVICE, check_fs TYPE DEVICE (not mounted, its journal replayed), mount_fs TYPE DEVICE [OPTIONS]: on $tmp/mnt.
+make_fs() {
+	case $1 in
+	ext4) mkfs.ext4 -q -F "$2" ;;
+	xfs) mkfs.xfs -q -f "$2" ;;
+	btrfs) mkfs.btrfs -q -f "$2" >/dev/null ;;
+	esac
+}
+check_fs() {
+	case $1 in
+	ext4) e2fsck -fn "$2" >"$tmp/checker.log" 2>&1 ;;
+	xfs) xfs_repair -n "$2" >"$tmp/checker.log" 2>&1 ;;
+	btrfs) btrfs check --readonly "$2" >"$tmp/checker.log" 2>&1 ;;
+	esac || { cat "$tmp/checker.log" >&2; return 1; }
+}
+mount_fs() {
+	mkdir -p "$tmp/mnt"
+	mount -t "$1" ${3:+-o "$3"} "$2" "$tmp/mnt"
 }
 
 # slow_count DEFAULT FULL: how many rounds a slow test does: DEFAULT, or with --soak FACTOR, FULL

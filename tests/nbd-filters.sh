@@ -75,7 +75,7 @@ cleanup_fns=()
 
 nbdkit "$LIVEPOINT_PLUGIN" --dump-plugin >dump
 for line in name=livepoint max_thread_model=parallel magic_config_key=repo livepoint_version= livepoint_format=1 \
-	livepoint_writable=no has_extents=1 has_cache=1; do
+	livepoint_writable=yes has_extents=1 has_cache=1; do
 	grep -q "^$line" dump || { cat dump; fail "--dump-plugin has no $line"; }
 done
 nbdkit "$LIVEPOINT_PLUGIN" --help >help

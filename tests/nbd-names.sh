@@ -116,7 +116,7 @@ mkdir empty
 wrong "is not a repository" repo="$tmp/empty"
 wrong "near: web1" repo="$LIVEPOINT_REPOSITORY" point=web11
 wrong "no disk 'vdz'" repo="$LIVEPOINT_REPOSITORY" point=web1/vdz
-wrong "writable views" repo="$LIVEPOINT_REPOSITORY" overlay=o12345678
+wrong "o12345678" repo="$LIVEPOINT_REPOSITORY" overlay=o12345678
 wrong "unknown parameter 'nonsense'" repo="$LIVEPOINT_REPOSITORY" nonsense=1
 wrong "at least 1M" repo="$LIVEPOINT_REPOSITORY" cache=1K
 wrong "no such descriptor" repo="$LIVEPOINT_REPOSITORY" key-fd=77

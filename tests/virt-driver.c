@@ -91,6 +91,17 @@ static int do_make(struct driver *d, struct err *err)
 	return r;
 }
 
+/* host [MACHINE] */
+static int do_host(struct driver *d, struct err *err)
+{
+	cleanup_free char *xml = NULL;
+	int r = virt_host_xml(d->v, NULL, arg(d, 0), &xml, err);
+
+	if (r == 0)
+		puts(xml);
+	return r;
+}
+
 /* create FILE [paused] */
 static int do_create(struct driver *d, struct err *err)
 {
@@ -416,6 +427,7 @@ static const struct {
 } commands[] = {
 	{ "open", 0, do_open },
 	{ "knows", 2, do_knows },
+	{ "host", 0, do_host },
 	{ "make", 4, do_make },
 	{ "create", 1, do_create },
 	{ "define", 1, do_define },

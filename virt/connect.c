@@ -176,25 +176,38 @@ int virt_event_fd(const struct virt *v)
 
 /* --- what the host offers --- */
 
-static int host_call(struct virt_call *c)
+/* No KVM is no failure; neither of the two is. */
+static bool host_domcaps(struct virt_call *c, const char *machine)
 {
 	static const char *const types[] = { "kvm", "qemu" };
-	cleanup_free char *caps = virConnectGetCapabilities(c->conn);
 	bool any = false;
 	size_t i;
 
-	if (!caps)
-		return virt_failed(c);
-	buf_printf(&c->bytes, "<livepoint-host>\n%s\n", caps);
 	for (i = 0; i < ARRAY_SIZE(types); i++) {
 		cleanup_free char *one = virConnectGetDomainCapabilities(c->conn, NULL, c->s[0],
-									 c->s[1], types[i], 0);
+									 machine, types[i], 0);
 
 		if (one)
 			buf_printf(&c->bytes, "%s\n", one);
 		any = any || one;
 	}
-	if (!any) /* no KVM is no failure, neither of the two is */
+	return any;
+}
+
+static int host_call(struct virt_call *c)
+{
+	cleanup_free char *caps = virConnectGetCapabilities(c->conn);
+	const char *machine = c->s[1];
+	bool any;
+
+	if (!caps)
+		return virt_failed(c);
+	buf_printf(&c->bytes, "<livepoint-host>\n%s\n", caps);
+	any = host_domcaps(c, machine);
+	if (!any &&
+	    machine) /* a type that this host has not: its family's default answers for it */
+		any = host_domcaps(c, strstr(machine, "q35") ? "q35" : "pc");
+	if (!any)
 		return virt_failed(c);
 	buf_printf(&c->bytes, "</livepoint-host>\n");
 	return 0;

@@ -82,7 +82,7 @@ static void keep_devices(xmlNodePtr devices, struct buf *notes)
 					     "console",	   "parallel",	 "channel",   "input",
 					     "graphics",   "video",	 "sound",     "watchdog",
 					     "memballoon", "rng",	 "panic",     "iommu",
-					     "hub",	   "vsock",	 NULL };
+					     "hub",	   NULL };
 	static const char *const silent[] = { "emulator",    "audio", "redirdev",
 					      "redirfilter", "lease", NULL };
 
@@ -96,14 +96,6 @@ static bool fix_controller(xmlNodePtr c)
 	node_unset(node_child(c, "driver"), "iothread");
 	node_remove_children(c, "alias");
 	return true;
-}
-
-static bool fix_vsock(xmlNodePtr n)
-{
-	xmlNodePtr cid = node_child(n, "cid");
-
-	node_unset(cid, "address"); /* another guest may have it */
-	return !cid || node_set(cid, "auto", "yes");
 }
 
 static bool fix_input(xmlNodePtr n)
@@ -126,7 +118,6 @@ static bool fix_devices(xmlNodePtr devices)
 		bool (*fix)(xmlNodePtr n);
 	} fixes[] = {
 		{ "controller", fix_controller },
-		{ "vsock", fix_vsock },
 		{ "input", fix_input },
 		{ "rng", rng_set },
 	};
