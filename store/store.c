@@ -22,37 +22,87 @@
 
 static const char *const folders[] = { "keys", "packs", "index", "overlays", "staging", "locks" };
 
-/* Probes what the protocol rests on: rename without replacing from staging/ to packs/, and flock. */
+static int no_flock(const char *repo, struct err *err)
+{
+	return err_set(err, ERR_UNSUPPORTED,
+		       "the file system of '%s' has no working flock(2), which leases need", repo);
+}
+
+/* 1: who has the lock by one descriptor keeps it from another one; 0: not. */
+static int lock_excludes(const char *path, struct err *err)
+{
+	cleanup_fd int fd = file_open(path, O_RDONLY, 0, err);
+	int r = fd < 0 ? fd : file_trylock(fd, path, err);
+
+	return r < 0 ? r : !r;
+}
+
+static int probe_lock(const char *repo, const char *path, struct err *err)
+{
+	cleanup_fd int fd = file_open(path, O_RDONLY, 0, err);
+	int r = fd < 0 ? fd : file_trylock(fd, path, err);
+
+	if (r == 1)
+		r = lock_excludes(path, err);
+	if (r == 0 || r == ERR_IO)
+		return no_flock(repo, err);
+	return r < 0 ? r : 0;
+}
+
+static int probe_file(const char *repo, const char *path, struct err *err)
+{
+	cleanup_fd int fd = file_create(path, "store.init.probe", err);
+	int r = fd < 0 ? fd : file_pwrite(fd, "probe", 5, 0, path, "store.init.write", err);
+
+	if (r < 0)
+		return r;
+	r = file_datasync(fd, path, "store.init.sync", err);
+	return r < 0 ? err_prefix(err, "the file system of '%s' cannot make files durable", repo) :
+		       0;
+}
+
+static int probe_rename(const char *repo, const char *from, const char *to, struct err *err)
+{
+	struct err local = ERR_INIT;
+	int r = file_rename_new(from, to, "store.init.rename", err);
+
+	if (r < 0)
+		return err_prefix(
+			err, "'%s' needs one file system for staging/ and packs/, with renameat2",
+			repo);
+	r = probe_file(repo, from, err);
+	if (r < 0)
+		return r;
+	r = file_rename_new(from, to, NULL, &local);
+	if (r == 0)
+		return err_set(err, ERR_UNSUPPORTED,
+			       "the file system of '%s' replaces a file by a rename that must not",
+			       repo);
+	(void)file_unlink(from, NULL, NULL);
+	if (r == ERR_EXISTS)
+		return 0;
+	if (err)
+		*err = local;
+	return r;
+}
+
+/* Probes what the protocol rests on: files that can be made durable, rename without replacing from staging/ to packs/, and
+ * flock that excludes.  What stays after a failure goes with the folders. */
 static int probe(const char *repo, struct err *err)
 {
 	cleanup_free char *from = str_printf("%s/staging/probe", repo);
 	cleanup_free char *to = str_printf("%s/packs/probe", repo);
-	cleanup_fd int one = -1, two = -1;
 	int r;
 
 	if (!from || !to)
 		return err_nomem(err, "probe of the file system");
-	one = file_create(from, "store.init.probe", err);
-	if (one < 0)
-		return one;
-	r = file_rename_new(from, to, NULL, err);
-	if (r < 0) {
-		(void)file_unlink(from, NULL, NULL);
-		return err_prefix(
-			err, "'%s' needs one file system for staging/ and packs/, with renameat2",
-			repo);
-	}
-	two = file_open(to, O_RDONLY, 0, err);
-	r = two < 0 ? two : file_trylock(one, to, err);
-	if (r == 1)
-		r = file_trylock(two, to, err) == 0 ? 0 : ERR_UNSUPPORTED;
-	else if (r == 0)
-		r = ERR_UNSUPPORTED;
-	(void)file_unlink(to, NULL, NULL);
-	if (r == ERR_UNSUPPORTED)
-		return err_set(err, r,
-			       "the file system of '%s' has no working flock(2), which leases need",
-			       repo);
+	r = probe_file(repo, from, err);
+	if (r == 0)
+		r = probe_rename(repo, from, to, err);
+	if (r == 0)
+		r = probe_lock(repo, to, err);
+	if (r == 0)
+		r = file_unlink(to, NULL, err);
 	return r < 0 ? r : 0;
 }
 
@@ -65,10 +115,12 @@ static int sync_probed(const char *repo, struct err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(probed) && r == 0; i++) {
 		cleanup_free char *path = str_printf("%s/%s", repo, probed[i]);
 
-		r = path ? dir_sync(path, "store.init.dirsync", err) :
-			   err_nomem(err, "path of a folder");
+		if (!path)
+			return err_nomem(err, "path of a folder");
+		r = dir_sync(path, "store.init.dirsync", err);
 	}
-	return r;
+	return r < 0 ? err_prefix(err, "the file system of '%s' cannot make names durable", repo) :
+		       0;
 }
 
 int store_make_folders(const char *repo_path, struct err *err)
@@ -161,6 +213,14 @@ static int lock_make_once(struct store *s, char name[64], int *out, struct err *
 	r = file_trylock(fd, path, err);
 	if (r < 0)
 		return r;
+	/* The repository may have moved to another file system since it was made. */
+	if (r == 1 && stat(path, &by_path) == 0) {
+		r = lock_excludes(path, err);
+		if (r == ERR_NOT_FOUND)
+			return 0;
+		if (r <= 0)
+			return r < 0 ? r : no_flock(s->path, err);
+	}
 	if (r == 0 || fstat(fd, &by_fd) < 0 || stat(path, &by_path) < 0 ||
 	    by_fd.st_ino != by_path.st_ino)
 		return 0;
@@ -254,11 +314,44 @@ int store_locks_each(struct store *s, int (*fn)(void *opaque, const char *name, 
 
 /* --- stages --- */
 
+/* Of the mount that a folder lies on; 0: unknown. */
+static uint64_t mount_of(const struct store *s, const char *folder)
+{
+	cleanup_free char *path = str_printf("%s/%s", s->path, folder);
+	struct statx st;
+
+	if (!path || statx(AT_FDCWD, path, 0, STATX_MNT_ID, &st) < 0 ||
+	    !(st.stx_mask & STATX_MNT_ID))
+		return 0;
+	return st.stx_mnt_id;
+}
+
+/* A rename does not lead from one mount to another, not even of one file system: better said before a disk was read. */
+static int check_mounts(const struct store *s, struct err *err)
+{
+	static const char *const others[] = { "packs", "index" };
+	uint64_t staging = mount_of(s, "staging");
+
+	for (size_t i = 0; i < ARRAY_SIZE(others) && staging; i++) {
+		uint64_t mount = mount_of(s, others[i]);
+
+		if (mount && mount != staging)
+			return err_set(err, ERR_UNSUPPORTED,
+				       "'%s/%s' is not on the same mount as '%s/staging': no file "
+				       "can be renamed from there; mount the repository as a whole",
+				       s->path, others[i], s->path);
+	}
+	return 0;
+}
+
 int store_stage_begin(struct store *s, uint64_t token, struct store_stage **out, struct err *err)
 {
-	struct store_stage *st = mem_alloc(sizeof(*st));
-	int r;
+	struct store_stage *st;
+	int r = check_mounts(s, err);
 
+	if (r < 0)
+		return r;
+	st = mem_alloc(sizeof(*st));
 	if (!st)
 		return err_nomem(err, "stage");
 	st->store = s;

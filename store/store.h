@@ -19,8 +19,9 @@
 
 struct store;
 
-/* At init: makes the folders in an existing repository folder and probes that staging/ and packs/ are one mount (rename
- * works without replacing) and that flock excludes between two descriptors. */
+/* At init: makes the folders in an existing repository folder and probes what the protocol rests on: files and names can be made
+ * durable, staging/ and packs/ are one mount, a rename there does not replace, flock excludes between two descriptors. Each lock and
+ * each stage made later looks again at what costs nothing: flock, mounts (ERR_UNSUPPORTED). */
 int store_make_folders(const char *repo_path, struct err *err);
 
 struct store_spec {
