@@ -91,6 +91,49 @@ int catalog_audit_append(struct catalog *c, struct audit *a, struct err *err)
 	return r;
 }
 
+static int one_time(struct catalog *c, int64_t *out, struct err *err, const char *sql, int64_t now,
+		    int64_t ahead)
+{
+	cleanup_stmt sqlite3_stmt *s = NULL;
+	int r = sql_query(c, &s, err, sql, "uu", now, ahead);
+
+	if (r >= 0)
+		r = sql_step(c, s, err);
+	if (r == 1)
+		*out = sqlite3_column_int64(s, 0);
+	return r < 0 ? r : 0;
+}
+
+int catalog_clock(struct catalog *c, int64_t now, int64_t ahead, int64_t *seen, int64_t *jump,
+		  struct err *err)
+{
+	cleanup_txn struct txn t = TXN_INIT;
+	int64_t log = 0, points = 0, jumped = 0;
+	int r = txn_begin_read(&t, c, err);
+
+	if (r >= 0)
+		r = one_time(c, &log, err,
+			     "SELECT coalesce(max(time), 0) FROM audit WHERE time <= ?1 AND ?2 > 0",
+			     now, ahead);
+	if (r >= 0)
+		r = one_time(c, &points, err,
+			     "SELECT coalesce(max(time), 0) FROM point WHERE time <= ?1 AND ?2 > 0",
+			     now, ahead);
+	if (r >= 0)
+		r = one_time(
+			c, &jumped, err,
+			"SELECT coalesce(max(time), 0) FROM (SELECT number, time,"
+			" time - lag(time) OVER (ORDER BY number) AS gap FROM audit)"
+			" WHERE gap > ?2 AND time <= ?1 AND number > (SELECT coalesce(max(number), 0)"
+			" FROM audit WHERE command = 'clock')",
+			now, ahead);
+	if (r < 0)
+		return r;
+	*seen = MAX(log, points);
+	*jump = jumped;
+	return 0;
+}
+
 int catalog_audit_head(struct catalog *c, uint64_t *number, uint8_t mac[ID_LEN], struct err *err)
 {
 	cleanup_txn struct txn t = TXN_INIT;

@@ -98,6 +98,23 @@ int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct poin
 	return gc_roots(c, token, now, true, roots, expired, packs, err);
 }
 
+int catalog_gc_due(struct catalog *c, int64_t now, uint64_t *count, struct err *err)
+{
+	cleanup_txn struct txn t = TXN_INIT;
+	cleanup_stmt sqlite3_stmt *s = NULL;
+	int r = txn_begin_read(&t, c, err);
+
+	if (r >= 0)
+		r = sql_query(c, &s, err,
+			      "SELECT count(*) FROM point WHERE state = 2 AND until <= ?", "u",
+			      now);
+	if (r >= 0)
+		r = sql_step(c, s, err);
+	if (r == 1)
+		*count = column_u64(s, 0);
+	return r < 0 ? r : 0;
+}
+
 int catalog_gc_preview(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
 		       struct point_list *expired, struct pack_list *packs, struct err *err)
 {

@@ -74,6 +74,8 @@ int catalog_state_publish(struct catalog *c, uint64_t token, const struct sessio
  * nothing, condemns nothing.  Lists are released by the caller. */
 int catalog_gc_roots(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
 		     struct point_list *expired, struct pack_list *packs, struct err *err);
+/* Forgotten points whose `until` is not after now. */
+int catalog_gc_due(struct catalog *c, int64_t now, uint64_t *count, struct err *err);
 /* The same lists as they would be; nothing is changed. */
 int catalog_gc_preview(struct catalog *c, uint64_t token, int64_t now, struct point_list *roots,
 		       struct point_list *expired, struct pack_list *packs, struct err *err);
@@ -148,5 +150,11 @@ int catalog_point_known(struct catalog *c, const uint8_t id[POINT_ID_LEN], bool 
 			struct err *err);
 /* If it was not rebuilt: 0, and nothing is logged. */
 int catalog_rebuild_accept(struct catalog *c, struct audit *audit, struct err *err);
+
+/* Whether a clock can be right.  *seen: the newest time in the audit log and of points that is not after now (0: none); *jump: when
+ * the log last went ahead by more than `ahead` seconds from one entry to the next, up to now (later: the clock was put right since); 0 if it never did,
+ * or not since its last entry "clock". */
+int catalog_clock(struct catalog *c, int64_t now, int64_t ahead, int64_t *seen, int64_t *jump,
+		  struct err *err);
 
 #endif

@@ -41,6 +41,7 @@ static int read_rules(const struct options *o, struct keep_rules *rules, struct 
 		*counts[i].count = (uint32_t)MIN(opt_number(o, counts[i].id, 0), UINT32_MAX);
 	rules->within = opt_number(o, O_KEEP_WITHIN, 0);
 	rules->offset = opt_given(o, O_LOCAL) ? local_offset : NULL;
+	rules->any_clock = opt_given(o, O_YES_REALLY);
 	if (keep_rules_any(rules))
 		return 0;
 	for (i = 0; i < ARRAY_SIZE(counts); i++)

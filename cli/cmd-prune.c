@@ -36,6 +36,7 @@ static int summary_json(const struct prune_spec *spec, const struct prune_result
 	jval_set(o, "type", jval_str("summary"));
 	jval_set(o, "dry_run", jval_bool(spec->dry_run));
 	jval_set(o, "waiting", jval_bool(res->waiting));
+	jval_set(o, "clock_doubtful", jval_bool(res->clock));
 	jval_set(o, "points", jval_uint(res->points));
 	jval_set(o, "marked", jval_uint(res->marked));
 	jval_set(o, "condemned", jval_uint(res->condemned));
@@ -95,7 +96,7 @@ int prune_run(struct cli *cli, struct repo *repo, struct prune_spec *spec, struc
 	if (r < 0)
 		return r;
 	cli_repo_seen(cli, repo); /* the generation has risen */
-	cli->attention |= res.packs_damaged != 0;
+	cli->attention |= res.packs_damaged != 0 || res.clock;
 	seconds = (double)(time_mono_ns() - begun) / 1e9;
 	return cli->json ? summary_json(spec, &res, seconds, err) :
 			   summary_text(cli, spec, &res, seconds, err);

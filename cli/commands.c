@@ -97,6 +97,8 @@ static const struct opt_def forget_opts[] = {
 	  "time in which the points can come back (default: the repository's)" },
 	{ O_PRUNE, "prune", 0, OPT_FLAG, false, NULL,
 	  "then free what no point uses, as prune does" },
+	{ O_YES_REALLY, "yes-really", 0, OPT_FLAG, false, NULL,
+	  "although the clock cannot be right by what the repository has seen" },
 };
 
 static const struct opt_def protect_opts[] = {
@@ -178,7 +180,7 @@ static const struct opt_def prune_opts[] = {
 	{ O_WAIT, "wait", 0, OPT_DURATION, false, "SECONDS",
 	  "wait for backups that began before, and for another prune (default: do not)" },
 	{ O_YES_REALLY, "yes-really", 0, OPT_FLAG, false, NULL,
-	  "although more would go than forgotten points explain" },
+	  "although more would go than forgotten points explain, or the clock seems wrong" },
 	{ O_FENCE, "fence", 0, OPT_NUMBER, false, "TOKEN",
 	  "first end the backup or prune that has the lease TOKEN" },
 };

@@ -200,6 +200,29 @@ static int refuse_rebuilt(struct repo *r, struct catalog *c, struct err *err)
 	return ret;
 }
 
+static int refuse_clock(struct repo *r, struct catalog *c, struct err *err)
+{
+	struct repo_clock k;
+	char name[64];
+	int fd = -1, ret = 0;
+
+	/* A file that is new, for the file system's clock; only where something could be forgotten. */
+	if (r->mode == REPO_WRITE)
+		ret = store_lock_make(r->store, name, &fd, err);
+	if (ret == 0)
+		ret = repo_clock_look(r, c, fd, &k, err);
+	if (fd >= 0) {
+		(void)store_lock_remove(r->store, name, NULL);
+		base_cleanup_fd(&fd);
+	}
+	if (ret == 0 && k.doubtful)
+		return err_set(err, ERR_REFUSED,
+			       "%s: dated holds would seem over, and points in the future count; "
+			       "nothing was forgotten; --yes-really goes on all the same",
+			       k.why);
+	return ret;
+}
+
 int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
 		     const struct keep_rules *rules, struct forget_plan *out, struct err *err)
 {
@@ -215,6 +238,8 @@ int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
 	if (ret < 0)
 		return ret;
 	ret = refuse_rebuilt(r, c, err);
+	if (ret == 0 && !rules->any_clock)
+		ret = refuse_clock(r, c, err);
 	if (ret == 0 && !names)
 		ret = catalog_names(c, &all, &nall, err);
 	if (ret == 0)
@@ -362,14 +387,32 @@ static int plan_point(struct repo *r, struct forget_plan *p, const char *text,
 	return ret;
 }
 
+/* What holds are compared with: with a doubtful clock the last time that is known, so that none has ended by it. */
+static int time_for_holds(struct repo *r, int64_t *now, struct err *err)
+{
+	struct repo_clock k;
+	struct catalog *c;
+	int ret = repo_catalog_get(r, &c, err);
+
+	if (ret < 0)
+		return ret;
+	ret = repo_clock_look(r, c, -1, &k, err);
+	repo_catalog_put(r, c);
+	if (ret == 0)
+		*now = k.doubtful ? k.seen : k.now;
+	return ret;
+}
+
 int repo_forget_points(struct repo *r, const char *const *points, size_t count, int64_t grace,
 		       bool dry_run, struct forget_plan *out, struct err *err)
 {
 	struct forget_plan p = { 0 };
 	struct state s = { 0 };
-	int64_t now = time_now();
-	int ret = repo_notes(r, &s, err);
+	int64_t now = 0;
+	int ret = time_for_holds(r, &now, err);
 
+	if (ret == 0)
+		ret = repo_notes(r, &s, err);
 	for (size_t i = 0; i < count && ret == 0; i++)
 		ret = plan_point(r, &p, points[i], &s, now, err);
 	state_release(&s);

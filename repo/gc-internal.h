@@ -24,7 +24,7 @@ struct gc {
 	struct catalog *catalog;
 	struct rate *rate;
 	uint64_t deadline; /* monotonic: how long to wait for others */
-	int64_t now; /* seconds: what `until` is compared with */
+	int64_t now; /* seconds: what `until` is compared with; INT64_MIN: the clock is doubtful, nothing is over */
 	struct lease lease;
 	int lease_fd;
 	struct store_stage *stage; /* NULL in a dry run */

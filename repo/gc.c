@@ -662,6 +662,30 @@ static void end(struct gc *g, int result)
 	rate_free(g->rate);
 }
 
+/* With a doubtful clock no time of grace is over; said only if one would be. */
+static int look_at_clock(struct gc *g, struct err *err)
+{
+	struct repo_clock k;
+	uint64_t due = 0;
+	int r = repo_clock_look(g->repo, g->catalog, g->lease_fd, &k, err);
+
+	g->now = k.now;
+	if (r < 0 || !k.doubtful)
+		return r;
+	if (g->spec->really)
+		return g->spec->dry_run ? 0 : repo_clock_accept(g->repo, &k, err);
+	g->now = INT64_MIN;
+	r = catalog_gc_due(g->catalog, k.now, &due, err);
+	if (r < 0 || !due)
+		return r;
+	g->result->clock = true;
+	gc_note(g,
+		"%s: %" PRIu64 " forgotten point%s could still come back by another clock, and "
+		"stay%s; --yes-really says that this one is right",
+		k.why, due, due == 1 ? "" : "s", due == 1 ? "s" : "");
+	return 0;
+}
+
 static int begin(struct gc *g, struct err *err)
 {
 	int r = check_accepted(g, err);
@@ -672,7 +696,7 @@ static int begin(struct gc *g, struct err *err)
 		r = fence(g, err);
 	if (r == 0)
 		r = take_lease(g, err); /* G1 */
-	return r;
+	return r == 0 ? look_at_clock(g, err) : r;
 }
 
 int repo_prune(struct repo *r, const struct prune_spec *spec, struct prune_result *out,
@@ -696,7 +720,6 @@ int repo_prune(struct repo *r, const struct prune_spec *spec, struct prune_resul
 		rate_free(g.rate);
 		return ret;
 	}
-	g.now = time_now();
 	g.deadline = time_mono_ns() + (uint64_t)spec->wait_seconds * 1000000000u;
 	ret = begin(&g, err);
 	if (ret == 0)

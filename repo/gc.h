@@ -16,7 +16,7 @@
 
 struct prune_spec {
 	bool dry_run; /* marks and counts; takes the lease, changes nothing */
-	bool really; /* although the live set shrinks for no reason that is known */
+	bool really; /* although the live set shrinks for no reason that is known, or the clock is doubtful, which is accepted */
 	uint64_t max_rewrite; /* bytes of live data copied at most, 0: no limit; packs with doomed manifests are exempt */
 	uint64_t io_limit; /* bytes a second read and written, 0: none */
 	unsigned min_doomed; /* percent of a data pack's bytes that must be doomed before it is rewritten; whole packs always go */
@@ -36,6 +36,7 @@ struct prune_result {
 	uint64_t packs_damaged; /* left as they are: a live record is bad */
 	uint64_t bytes_freed, bytes_rewritten;
 	uint64_t bytes_left; /* doomed and not freed yet */
+	bool clock; /* doubtful, and something might be over by it: nothing was given up for good */
 	bool waiting; /* backups that began before were there: continues next time */
 };
 /* 0; ERR_DAMAGED: a root, page, leaf or footer cannot be read (nothing was condemned); ERR_REFUSED: shrinks unexplained, or the catalog was

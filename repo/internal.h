@@ -194,6 +194,19 @@ int state_publish(struct repo *r, const struct hold_change *hold, struct audit *
 int state_store(struct repo *r, struct catalog *c, uint64_t token, struct store_stage *stage,
 		const struct hold_change *hold, struct audit *audit, struct err *err);
 
+/* --- is the clock to be believed? (repo/clock.c) --- */
+struct repo_clock {
+	int64_t now; /* seconds */
+	int64_t seen; /* the newest time, not after now, at which the repository was changed */
+	bool doubtful;
+	char why[200]; /* if so: half a sentence */
+};
+/* fd: a file that was just made in the repository, whose file system has a clock too; or -1. */
+int repo_clock_look(struct repo *r, struct catalog *c, int fd, struct repo_clock *out,
+		    struct err *err);
+/* A person says that the clock is right: an entry of the audit log. */
+int repo_clock_accept(struct repo *r, const struct repo_clock *k, struct err *err);
+
 /* --- merging of index segments (repo/index-merge.c) --- */
 /* Which entries may be left out; read before the merge. */
 struct index_live {

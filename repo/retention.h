@@ -23,6 +23,7 @@ struct keep_rules {
 	uint64_t within; /* seconds; 0: no such rule */
 	/* Seconds east of UTC at a time; NULL: periods in UTC.  (Time zones are the caller's business: cli/.) */
 	int64_t (*offset)(int64_t time);
+	bool any_clock; /* also if the clock is doubtful */
 };
 #define KEEP_FUTURE_SLACK 60 /* seconds: publication moves times to the first free second */
 bool keep_rules_any(const struct keep_rules *k);
@@ -65,7 +66,8 @@ struct forget_plan {
 	size_t count, going; /* points; of them to be forgotten */
 };
 void forget_plan_release(struct forget_plan *p);
-/* names NULL: all names; an unknown name is ERR_NOT_FOUND.  No rule at all: ERR_USAGE.  After a rebuild that nobody accepted: ERR_REFUSED. */
+/* names NULL: all names; an unknown name is ERR_NOT_FOUND.  No rule at all: ERR_USAGE.  After a rebuild that nobody
+ * accepted, and with a clock that cannot be right (repo/clock.c) without any_clock: ERR_REFUSED. */
 int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
 		     const struct keep_rules *rules, struct forget_plan *out, struct err *err);
 #define GRACE_MAX                                                                                  \
@@ -75,7 +77,8 @@ int repo_forget_plan(struct repo *r, const char *const *names, size_t nnames,
 int repo_forget_apply(struct repo *r, const struct forget_plan *plan, int64_t grace,
 		      struct err *err);
 /* Single points (text as repo_resolve takes, but no NAME alone: ERR_USAGE, since a person could mean all of its points), all or
- * nothing.  ERR_HELD names reason and end.  dry_run: the same errors, and nothing changes.  The plan has only these points. */
+ * nothing.  ERR_HELD names reason and end.  dry_run: the same errors, and nothing changes.  The plan has only these points.
+ * With a clock that cannot be right a hold with an end has not ended. */
 int repo_forget_points(struct repo *r, const char *const *points, size_t count, int64_t grace,
 		       bool dry_run, struct forget_plan *out, struct err *err);
 /* point: id, its unique prefix, or NAME@TIME (TIME may be shortened) of a forgotten point (repo_resolve does not see those). */
