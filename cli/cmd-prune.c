@@ -62,13 +62,13 @@ static int summary_text(const struct cli *cli, const struct prune_spec *spec,
 	out_size(left, res->bytes_left);
 	out_duration(took, seconds);
 	if (!cli->quiet)
-		printf("%s%s: %llu packs removed, %llu rewritten (%s copied)\n",
+		printf("%s%s: %llu pack%s removed, %llu rewritten (%s copied)\n",
 		       spec->dry_run ? "would free " : "freed ", freed,
-		       (unsigned long long)res->packs_removed,
+		       (unsigned long long)res->packs_removed, res->packs_removed == 1 ? "" : "s",
 		       (unsigned long long)res->packs_rewritten, copied);
-	out_note(cli, "%llu points gone, %llu chunks in use, %llu given up, %s",
-		 (unsigned long long)res->points, (unsigned long long)res->marked,
-		 (unsigned long long)res->doomed, took);
+	out_note(cli, "%llu point%s gone, %llu chunks in use, %llu given up, %s",
+		 (unsigned long long)res->points, res->points == 1 ? "" : "s",
+		 (unsigned long long)res->marked, (unsigned long long)res->doomed, took);
 	if (res->bytes_left)
 		out_note(cli,
 			 "%s stay in %llu packs of which too little is unused, or over a limit",

@@ -110,6 +110,18 @@ static bool sorted_has(const uint64_t *numbers, size_t n, uint64_t x)
 	return false;
 }
 
+/* A prune died between removing the file and noting it: every slot is given up, and the next prune ends it. */
+static bool given_up(const struct pack_row *row)
+{
+	for (uint32_t slot = 0; slot < row->slots; slot++)
+		if (slot / 8 >= row->doomed.nbytes || slot / 8 >= row->gone.nbytes ||
+		    !(row->gone.bits[slot / 8] >> slot % 8 & 1) ||
+		    (slot / 8 < row->condemned.nbytes &&
+		     row->condemned.bits[slot / 8] >> slot % 8 & 1))
+			return false;
+	return row->slots != 0;
+}
+
 static int look_packs(struct look *l, struct catalog *c, struct err *err)
 {
 	cleanup_free uint64_t *files = NULL;
@@ -128,7 +140,8 @@ static int look_packs(struct look *l, struct catalog *c, struct err *err)
 			tell(l,
 			     "pack %012" PRIx64 ": row of session %" PRIu64 ", which has no lease",
 			     row->number, row->token);
-		if (row->state == PACK_LIVE && !sorted_has(files, nfiles, row->number))
+		if (row->state == PACK_LIVE && !given_up(row) &&
+		    !sorted_has(files, nfiles, row->number))
 			tell(l, "pack %012" PRIx64 ": listed, but its file is missing",
 			     row->number);
 	}
