@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "format/internal.h"
+#include "format/overlay.h"
 #include "format/state.h"
 
 #include "base/banned.h"
@@ -171,12 +172,16 @@ int dump_file(const void *p, size_t n, struct buf *out, struct err *err)
 		dump_key(&d, p, n);
 	else if (key_ring_is(p, n))
 		dump_ring(&d, p, n);
+	else if (overlay_header_is(p, n))
+		dump_overlay_header(&d, p, n);
+	else if (overlay_log_is(p, n))
+		dump_overlay_log(&d, p, n);
 	else if (n >= 9 && memcmp(p, "format = ", 9) == 0)
 		dump_conf(&d, p, n);
 	else
 		dump_problem(
 			&d, ERR_DAMAGED,
-			"neither a pack nor an index segment, key ring, key file or livepoint.conf");
+			"neither a pack nor an index segment, overlay, key ring, key file or livepoint.conf");
 	return dump_end(&d);
 }
 

@@ -416,7 +416,7 @@ void segment_bloom_add(uint8_t *bloom, uint64_t len, const uint8_t key[SEGMENT_K
 bool segment_bloom_has(const uint8_t *bloom, uint64_t len, const uint8_t key[SEGMENT_KEY_LEN]);
 
 /* --- text dumps --- */
-/* Appends a text form of a whole file (conf, key, pack: header, footer and record headers; segment) to out, told by its
+/* Appends a text form of a whole file (conf, key, pack: header, footer and record headers; segment; overlay header, state log) to out, told by its
  * magic.  Broken parts are said in the text; ERR_DAMAGED after as much as could be dumped. */
 int dump_file(const void *p, size_t n, struct buf *out, struct err *err);
 /* The same of an object's plaintext. */

@@ -35,6 +35,8 @@ void dump_hex(struct dump *d, const char *key, const uint8_t *p,
 /* " KEY TEXT", no newline; all but printable ASCII as \xNN. */
 void dump_text(struct dump *d, const char *key, const void *p, size_t n);
 void dump_pack(struct dump *d, const uint8_t *p, size_t n);
+void dump_overlay_header(struct dump *d, const uint8_t *p, size_t n);
+void dump_overlay_log(struct dump *d, const uint8_t *p, size_t n);
 void dump_segment(struct dump *d, const uint8_t *p, size_t n);
 int dump_end(struct dump *d);
 

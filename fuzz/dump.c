@@ -71,6 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fix_pack(copy, size);
 	else if (memcmp(copy, "LVPTISEG", 8) == 0)
 		fix_segment(copy, size);
+	else if (memcmp(copy, "LVPTOVLY", 8) == 0)
+		put_le64(copy + size - 8, check_xxh3(copy, size - 8));
+	else if (memcmp(copy, "LVPTOLOG", 8) == 0 && size >= 512)
+		put_le64(copy + 504, check_xxh3(copy, 504));
 	else if (size == KEY_FILE_LEN)
 		put_le64(copy + KEY_FILE_LEN - 8, check_xxh3(copy, KEY_FILE_LEN - 8));
 	dump_twice(0, copy, size);

@@ -183,6 +183,34 @@ static int seed_state(const char *dir, unsigned number, struct sample_source *s,
 	return r < 0 ? r : put_file(dir, "dump", 100 + number, &dump, err);
 }
 
+static int seed_overlay(const char *dir, unsigned number, struct err *err)
+{
+	struct sample_source s = { 5000 + number };
+	struct overlay_header_disk disks[SEEDS];
+	struct overlay_header h = sample_overlay(&s, disks, number);
+	struct overlay_log_header l = sample_overlay_log(&s);
+	cleanup_buf struct buf header = BUF_INIT, log = BUF_INIT;
+	uint8_t raw[OVERLAY_LOG_HEADER_LEN];
+	int r = overlay_header_encode(&h, &header, err);
+
+	overlay_header_seal(&header, h.mac);
+	if (number == 2) /* so that a page is short */
+		l.size = 5 * MiB + 512;
+	overlay_log_header_encode(&l, raw);
+	buf_put(&log, raw, sizeof(raw));
+	for (unsigned i = 1; i <= number; i++)
+		sample_overlay_record(&s, &l, number == 2 ? OVERLAY_PAGES : OVERLAY_RUNS, i,
+				      i * 20 - 19, &log);
+	buf_put_zero(&log, 700 * (number % 2));
+	if (r >= 0)
+		r = put_file(dir, "overlay", number, &header, err);
+	if (r >= 0)
+		r = put_file(dir, "overlay", 10 + number, &log, err);
+	if (r >= 0)
+		r = put_file(dir, "dump", 2000 + number, &header, err);
+	return r < 0 ? r : put_file(dir, "dump", 2010 + number, &log, err);
+}
+
 int main(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
@@ -209,6 +237,8 @@ int main(int argc, char **argv)
 			r = seed_keys(argv[1], number, &err);
 		if (r >= 0)
 			r = seed_config(argv[1], number, &err);
+		if (r >= 0)
+			r = seed_overlay(argv[1], number, &err);
 	}
 	if (r < 0)
 		fprintf(stderr, "%s: %s\n", argv[0], err.text);

@@ -3,6 +3,7 @@
 #ifndef LIVEPOINT_TESTS_FORMAT_SAMPLES_H
 #define LIVEPOINT_TESTS_FORMAT_SAMPLES_H
 
+#include "format/overlay.h"
 #include "format/state.h"
 
 struct sample_source {
@@ -351,6 +352,85 @@ static inline bool sample_state(struct sample_source *s, unsigned nholds, unsign
 		p->until = (int64_t)sample_next(s);
 	}
 	return true;
+}
+
+/* Disks are the caller's: ndisks of them, with names. */
+static inline struct overlay_header sample_overlay(struct sample_source *s,
+						   struct overlay_header_disk *disks, size_t ndisks)
+{
+	struct overlay_header h = { .block_size = OVERLAY_BLOCK_SIZE,
+				    .created = (int64_t)sample_next(s),
+				    .suite = (uint16_t)sample_below(s, SUITE_LAST + 1),
+				    .first = (uint32_t)(1 + sample_below(s, 5)),
+				    .disks = disks,
+				    .ndisks = ndisks };
+	h.last = h.first + (uint32_t)sample_below(s, 3);
+	sample_bytes(s, h.uuid, UUID_LEN);
+	sample_bytes(s, h.point, POINT_ID_LEN);
+	snprintf(h.id, sizeof(h.id), "o%08x", (unsigned)sample_below(s, UINT32_MAX));
+	if (sample_below(s, 2))
+		str_copy(h.name, sizeof(h.name), "work.1_on-web1");
+	if (h.suite) {
+		h.epoch = (uint32_t)(1 + sample_below(s, KEY_EPOCHS_MAX));
+		sample_bytes(s, h.salt, SALT_LEN);
+		sample_bytes(s, h.mac, ID_LEN);
+	}
+	for (size_t i = 0; i < ndisks; i++) {
+		snprintf(disks[i].name, sizeof(disks[i].name), "vd%zu", i);
+		disks[i].size = sample_below(s, 1 << 24) * 512;
+	}
+	return h;
+}
+
+static inline struct overlay_log_header sample_overlay_log(struct sample_source *s)
+{
+	struct overlay_header_disk disk;
+	struct overlay_header h = sample_overlay(s, &disk, 1);
+	struct overlay_log_header l = {
+		.size = disk.size + 512, .layer = h.first, .suite = h.suite, .epoch = h.epoch
+	};
+	memcpy(l.uuid, h.uuid, UUID_LEN);
+	memcpy(l.mac, h.mac, ID_LEN);
+	str_copy(l.id, sizeof(l.id), h.id);
+	str_copy(l.disk, sizeof(l.disk), disk.name);
+	sample_bytes(s, l.log, sizeof(l.log));
+	return l;
+}
+
+/* A record of up to `most` runs, or of some pages (then most counts pages), appended to out. */
+static inline void sample_overlay_record(struct sample_source *s,
+					 const struct overlay_log_header *l,
+					 enum overlay_record_kind kind, uint64_t number,
+					 size_t most, struct buf *out)
+{
+	uint64_t blocks = div_round_up(l->size, OVERLAY_BLOCK_SIZE);
+	uint64_t pages = div_round_up(blocks, OVERLAY_PAGE_BLOCKS);
+	struct buf b = BUF_INIT;
+	uint8_t mac[ID_LEN] = { 0 }, states[OVERLAY_PAGE_LEN];
+
+	overlay_record_begin(&b, kind, number, l->log);
+	for (size_t i = 0; kind == OVERLAY_RUNS && i < most; i++) {
+		struct overlay_run run = { .first = sample_below(s, blocks),
+					   .state = 1 + (unsigned)sample_below(s, 2) };
+		run.count = 1 + sample_below(s, blocks - run.first);
+		overlay_record_run(&b, &run);
+	}
+	for (uint64_t p = 0; kind == OVERLAY_PAGES && p < MIN(most, pages); p++) {
+		uint64_t n = MIN(blocks - p * OVERLAY_PAGE_BLOCKS, OVERLAY_PAGE_BLOCKS);
+
+		memset(states, 0, sizeof(states));
+		for (uint64_t i = 0; i < n; i++)
+			states[i / 4] |= (uint8_t)(sample_below(s, 3) << i % 4 * 2);
+		overlay_record_page(&b, p, states);
+	}
+	overlay_record_end(&b);
+	if (l->suite)
+		sample_bytes(s, mac, sizeof(mac));
+	overlay_record_close(&b, mac);
+	if (b.failed)
+		out->failed = true;
+	buf_put(out, b.data, b.len);
+	buf_release(&b);
 }
 
 #endif
