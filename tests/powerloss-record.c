@@ -7,7 +7,7 @@
  *	LIVEPOINT_RECORD_MARKS=FILE	what is written to this file (LIVEPOINT_FAULT_LOG) becomes marks in the trace
  *
  * Recorded after success and in the order of the calls, for all threads under one lock: creation, opening, writes with
- * their data, truncation, fsync and fdatasync of files and folders, rename, link, unlink, mkdir, rmdir.  SQLite's shared
+ * their data, truncation, holes, fsync and fdatasync of files and folders, rename, link, unlink, mkdir, rmdir.  SQLite's shared
  * memory file (-shm) is left out: it is made anew after a crash.  What is not wrapped would show: powerloss-replay
  * compares the end of the trace with the folder as it is.
  */
@@ -299,6 +299,38 @@ VISIBLE int ftruncate(int fd, off_t size)
 VISIBLE int ftruncate64(int fd, off64_t size)
 {
 	return truncated(fd, size);
+}
+
+/* A hole is a write of zeroes; nothing else is asked for by what is recorded. */
+static int allocated(int fd, int mode, off64_t offset, off64_t n)
+{
+	struct stat st;
+	void *zeroes;
+	int r;
+
+	begin();
+	r = (int)syscall(SYS_fallocate, fd, mode, offset, n);
+	if (r == 0 && watched(fd)) {
+		if (mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || fstat(fd, &st) < 0)
+			record_die("a call of fallocate that is not known");
+		n = offset + n > st.st_size ? st.st_size - offset : n;
+		zeroes = n > 0 ? calloc(1, (size_t)n) : NULL;
+		if (n > 0 && !zeroes)
+			record_die("out of memory");
+		if (n > 0)
+			put(PL_WRITE, fd, (uint64_t)offset, NULL, NULL, zeroes, (size_t)n);
+		free(zeroes);
+	}
+	end();
+	return r;
+}
+VISIBLE int fallocate(int fd, int mode, off_t offset, off_t n)
+{
+	return allocated(fd, mode, offset, n);
+}
+VISIBLE int fallocate64(int fd, int mode, off64_t offset, off64_t n)
+{
+	return allocated(fd, mode, offset, n);
 }
 
 static int synced(int fd, long call)
