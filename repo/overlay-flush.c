@@ -253,9 +253,7 @@ static void settle(struct overlay_layer *l, bool compacted)
 static int write_taken(struct overlay_layer *l, struct layer_log *fresh, uint64_t room,
 		       struct err *err)
 {
-	int r = 0;
-	if (!fault_planted("overlay.data-sync"))
-		r = file_datasync(l->data_fd, l->data_path, "overlay.data.sync", err);
+	int r = file_datasync(l->data_fd, l->data_path, "overlay.data.sync", err);
 	if (r < 0)
 		return r;
 	if (fresh->fd >= 0) {

@@ -120,11 +120,21 @@ static inline void world_begin_in(struct world *w, const char *dir, uint64_t siz
 	world_open(w, false);
 }
 
+/* In memory if possible: neither a kill nor a fault takes the page cache, so it shows the same without the waits for a disk. */
+static inline void world_folder(char dir[32])
+{
+	str_copy(dir, 32, "/dev/shm/lp-unit-XXXXXX");
+	if (mkdtemp(dir))
+		return;
+	str_copy(dir, 32, "/tmp/lp-unit-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+}
+
 static inline void world_begin(struct world *w, uint64_t size, bool encrypted, uint64_t seed)
 {
-	char dir[] = "/tmp/lp-unit-XXXXXX";
+	char dir[32];
 
-	assert_non_null(mkdtemp(dir));
+	world_folder(dir);
 	world_begin_in(w, dir, size, encrypted, seed);
 }
 

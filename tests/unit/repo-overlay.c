@@ -43,11 +43,11 @@ static void test_random(void **state)
 /* A copy of the files at any moment is what a kill leaves. */
 static void crash(struct world *w)
 {
-	char dir[] = "/tmp/lp-unit-XXXXXX", from[160];
+	char dir[32], from[160];
 	const char *argv[] = { "cp", "-a", "--sparse=always", from, dir, NULL };
 	cleanup_buf struct buf out = BUF_INIT;
 
-	assert_non_null(mkdtemp(dir));
+	world_folder(dir);
 	snprintf(from, sizeof(from), "%s/.", w->dir);
 	assert_int_equal(proc_run(argv, &out, 4096, NULL), 0);
 	world_close(w);
