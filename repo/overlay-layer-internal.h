@@ -95,7 +95,9 @@ int layer_log_append_table(struct layer_log *log, uint64_t npages,
 int layer_log_extend(struct layer_log *log, uint64_t size, struct err *err);
 
 /* --- the layer --- */
-#define PENDING_MAX (256u * 1024) /* changes of state (6 MiB), before a flush is made: 1 GiB of random small writes */
+#define PENDING_MAX                                                                                \
+	(256u *                                                                                    \
+	 1024) /* changes of state (6 MiB), before a flush is made: 1 GiB of random small writes */
 #define LOG_ROOM_FIRST (64 * KiB)
 #define LOG_ROOM_STEP (256 * KiB)
 #define LOG_COMPACT (8 * MiB) /* a log is not compacted before it has reached this */
