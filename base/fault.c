@@ -26,6 +26,8 @@
 
 #include "base/base.h"
 
+#include "base/internal.h"
+
 #include "base/banned.h"
 
 #define FAULT_SPECS_MAX 64
@@ -196,6 +198,7 @@ static int fault_act(const struct fault_spec *spec)
 {
 	switch (spec->action) {
 	case FAULT_KILL:
+		counters_write();
 		kill(getpid(), SIGKILL);
 		for (;;)
 			pause();

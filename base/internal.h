@@ -8,6 +8,15 @@
 /* Counts one allocation against mem_fail_after(); true: this one has to fail. */
 bool mem_fails_now(void);
 
+/* In builds with --enable-coverage: writes gcov's counters, once, for a process that ends without atexit().  Any thread. */
+#ifdef ENABLE_COVERAGE
+void counters_write(void);
+#else
+static inline void counters_write(void)
+{
+}
+#endif
+
 /* The two ways to a CRC-32C: by tables (any machine) and by the SSE 4.2 instruction.  The second must be
  * called only where crc32c_have_sse42() is true. */
 uint32_t crc32c_table(const void *p, size_t n);
