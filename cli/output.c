@@ -182,8 +182,7 @@ static int json_write(struct jval *v, bool pretty, const char *before, const cha
 	cleanup_buf struct buf text = BUF_INIT;
 	int r;
 
-	if (!doc)
-		return err_nomem(err, "building JSON");
+	/* without a value, too: what was lost is told, and forgotten before the error is printed */
 	r = jval_print(doc, pretty, &text, err);
 	if (r < 0)
 		return r;
