@@ -153,7 +153,9 @@ int catalog_rebuild_point(struct catalog *c, const uint8_t id[POINT_ID_LEN],
 		r = sql_step(c, s, err);
 	if (r == 1)
 		return err_set(err, ERR_EXISTS, "restore point '%s' was found twice", hex);
-	return r < 0 ? r : MIN(point_insert(c, id, POINT_EXPIRED, ref, m, err), 0);
+	/* not within MIN(), which would insert twice */
+	r = r < 0 ? r : point_insert(c, id, POINT_EXPIRED, ref, m, err);
+	return MIN(r, 0);
 }
 
 int catalog_rebuild_overlay(struct catalog *c, const struct overlay_row *row, struct err *err)
