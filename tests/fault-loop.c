@@ -449,16 +449,24 @@ static void scenario_restore(struct faults *f)
 
 /* --- stop --- */
 
-bool fault_wait_stopped(struct rel *t, pid_t pid)
+bool fault_wait_stopped(struct faults *f, pid_t pid)
 {
+	struct rel *t = &f->t;
 	int status;
 
 	while (waitpid(pid, &status, WUNTRACED) < 0)
 		if (errno != EINTR)
 			rel_fail(t, "waitpid: %s", strerror(errno));
-	if (!WIFSTOPPED(status))
-		rel_fail(t, "the backup was not stopped");
-	return true;
+	f->stops++;
+	if (WIFSTOPPED(status))
+		return true;
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		rel_fail(t, "the backup was not stopped and did not end with 0");
+	f->unreached++;
+	if (f->unreached > 2 + f->stops / 20)
+		rel_fail(t, "%u of %u did not come to the place where they were to stop",
+			 f->unreached, f->stops);
+	return false;
 }
 
 /* Inside a transaction everybody else waits, as long as SQLite's patience lasts. */
@@ -506,7 +514,12 @@ static void one_stop(struct faults *f, const char *fault)
 	struct rel_status s1, s2, s3;
 	struct repo *r;
 
-	fault_wait_stopped(t, stopped);
+	if (!fault_wait_stopped(f, stopped)) {
+		r = rel_open(t, REPO_READ);
+		adopt(t, r, (struct rel_status){ .exited = true }, t->out, "stopped");
+		repo_close(r);
+		return;
+	}
 	f->unseen++;
 	two = rel_spawn(t, other, NULL, NULL, out2, t->err);
 	if (holds_catalog(fault)) {

@@ -24,6 +24,7 @@ struct faults {
 	void (*one)(struct faults *f, const char *fault);
 	bool more_errors; /* eintr, edquot, eperm too */
 	size_t going; /* of the promises the first ones are to be forgotten */
+	unsigned stops, unreached; /* processes that were to stop; of them did not come there */
 	unsigned fenced, woken; /* processes that were fenced; of them ended with an error */
 };
 
@@ -39,7 +40,9 @@ void fault_one_case(struct faults *f, const char *name, const char *nth, const c
 bool fault_wanted(const struct faults *f, unsigned nth, unsigned hits);
 /* Kill and each error at each hit that is wanted. */
 void fault_each_hit(struct faults *f);
-bool fault_wait_stopped(struct rel *t, pid_t pid);
+/* Waits until the process has stopped itself.  False: it ended with 0 and never came there, which is counted: another case has changed
+ * the source, and with it how many pieces are read. */
+bool fault_wait_stopped(struct faults *f, pid_t pid);
 
 /* --- tests/fault-retention.c --- */
 void scenario_prune(struct faults *f);

@@ -318,7 +318,10 @@ static bool stop_and_fence(struct faults *f, const char *const *args, const char
 	char number[32], text[2048];
 	uint64_t token;
 
-	fault_wait_stopped(t, pid);
+	if (!fault_wait_stopped(f, pid)) {
+		*s = (struct rel_status){ .exited = true };
+		return false;
+	}
 	token = token_of(f, pid);
 	snprintf(number, sizeof(number), "%" PRIu64, token);
 	if (token)

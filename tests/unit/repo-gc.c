@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* Prune, step by step: what goes, what stays, who is waited for, what ends it, what it refuses. */
+/*
+ * Prune, step by step: what goes, what stays, who is waited for, what ends it, what it refuses.
+ *
+ * Over 800 lines: the steps share the repositories that they are set up with, and the counts that they look at.
+ */
 #include "tests/unit/repo-help.h"
 
 #include <errno.h>
