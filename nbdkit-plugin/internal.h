@@ -92,6 +92,7 @@ int overlay_export_list(struct repo *r, const struct serving *s, struct nbdkit_e
 /* --- requests.c: what a client asks for on an open connection; any thread --- */
 /* A disk of a point, or of an overlay: the other half is NULL. */
 struct connection {
+	struct connection *before, *after; /* of those that are open */
 	struct repo_point *point;
 	struct repo_disk *disk;
 	struct repo_stream *stream;

@@ -13,10 +13,13 @@
  *     that callbacks need no lock of ours (PARALLEL).
  *  2. A server of one point keeps that point pinned from .after_fork to .cleanup, one of an overlay keeps that attached; a
  *     server of the whole repository has an overlay attached while a connection to it is open.
- *  3. Multi-conn is advertised only when the export's name can never mean another point.
+ *  3. nbdkit that was told to end does not call .close any more: .cleanup closes what is open then, after all threads of
+ *     connections have ended.  Without that an overlay would not be flushed at the end of its server.
+ *  4. Multi-conn is advertised only when the export's name can never mean another point.
  */
 #include "nbdkit-plugin/internal.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -31,7 +34,9 @@ static struct {
 	struct repo *repo;
 	struct repo_point *pinned; /* SCOPE_POINT */
 	struct repo_overlay *attached; /* SCOPE_OVERLAY */
-} server;
+	pthread_mutex_t lock; /* of the list */
+	struct connection *open;
+} server = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void log_line(void *opaque, enum log_level level, const char *line)
 {
@@ -99,8 +104,12 @@ static int plugin_after_fork(void)
 	return 0;
 }
 
+static void connection_free(struct connection *c);
+
 static void plugin_cleanup(void)
 {
+	while (server.open)
+		connection_free(server.open);
 	if (server.pinned)
 		repo_point_close(server.pinned);
 	if (server.attached)
@@ -158,8 +167,31 @@ static const char *plugin_export_description(void *handle)
 
 /* --- a connection --- */
 
+static void connection_enter(struct connection *c)
+{
+	pthread_mutex_lock(&server.lock);
+	c->after = server.open;
+	if (c->after)
+		c->after->before = c;
+	server.open = c;
+	pthread_mutex_unlock(&server.lock);
+}
+
+static void connection_leave(struct connection *c)
+{
+	pthread_mutex_lock(&server.lock);
+	if (c->before)
+		c->before->after = c->after;
+	else if (server.open == c)
+		server.open = c->after;
+	if (c->after)
+		c->after->before = c->before;
+	pthread_mutex_unlock(&server.lock);
+}
+
 static void connection_free(struct connection *c)
 {
+	connection_leave(c);
 	if (c->stream)
 		repo_stream_free(c->stream);
 	if (c->disk)
@@ -223,6 +255,7 @@ static void *plugin_open(int readonly)
 		request_failed(&err);
 		return NULL;
 	}
+	connection_enter(c);
 	return steal_ptr(c);
 }
 
