@@ -111,4 +111,28 @@ struct overlay_run overlay_record_get_run(const struct overlay_record *r, size_t
 /* Returns the states, borrowed, and fills page. */
 const uint8_t *overlay_record_get_page(const struct overlay_record *r, size_t i, uint64_t *page);
 
+/* --- live file of a layer --- */
+#define OVERLAY_LIVE_HEADER_LEN 4096u
+#define OVERLAY_LIVE_FIXED 68u /* bytes of the header that stay; the rest are counters */
+#define OVERLAY_BOOT_LEN 16
+#define OVERLAY_LIVE_SLOTS_MAX (1u << 24)
+struct overlay_live_header {
+	uint8_t boot[OVERLAY_BOOT_LEN];
+	char id[OVERLAY_ID_TEXT]; /* of the overlay */
+	uint32_t layer, slots;
+	uint64_t size; /* of the disk, bytes */
+};
+/* Offsets of 8-byte counters: slots in use, and age, of area 0 or 1. */
+#define OVERLAY_LIVE_USED(area) (72u + 8u * (area))
+#define OVERLAY_LIVE_AGE(area) (88u + 8u * (area))
+void overlay_live_header_encode(const struct overlay_live_header *h,
+				uint8_t out[OVERLAY_LIVE_FIXED]);
+int overlay_live_header_decode(const uint8_t in[OVERLAY_LIVE_FIXED],
+			       struct overlay_live_header *out, struct err *err);
+/* The two words of a slot, as the file has them. */
+void overlay_live_slot(const struct overlay_run *run, uint64_t words[2]);
+/* False for what no change of a disk of so many blocks looks like. */
+bool overlay_live_slot_get(const uint8_t slot[OVERLAY_RUN_LEN], uint64_t blocks,
+			   struct overlay_run *out);
+
 #endif

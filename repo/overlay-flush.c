@@ -46,6 +46,9 @@ static int fail_for_ever(struct overlay_layer *l, struct err *err)
 {
 	if (!atomic_exchange(&l->failed, true))
 		log_error("overlay: %s; it is in error from now on", err ? err->text : "sync");
+	pthread_mutex_lock(&l->lock);
+	layer_live_forget(l);
+	pthread_mutex_unlock(&l->lock);
 	return err_recode(err, ERR_IO);
 }
 
@@ -80,7 +83,7 @@ int layer_change_begin(struct overlay_layer *l, unsigned changes, struct err *er
 	int r = 0;
 	pthread_mutex_lock(&l->lock);
 	while (r == 0 && !atomic_load(&l->failed)) {
-		if (l->pending.count >= most) {
+		if (l->pending.count >= most || !layer_live_room(l, l->promised + changes)) {
 			pthread_mutex_unlock(&l->lock);
 			r = overlay_layer_flush(l, err);
 			pthread_mutex_lock(&l->lock);
@@ -127,6 +130,7 @@ int layer_change_commit(struct overlay_layer *l, unsigned changes, const struct 
 			continue;
 		block_table_set(&l->table, runs[i].first, runs[i].count, state);
 		pending_add(&l->pending, &runs[i]);
+		layer_live_add(l, &runs[i]);
 	}
 	for (unsigned i = 0; ready && i < count; i++)
 		block_table_tidy(&l->table, runs[i].first, runs[i].count);
@@ -231,6 +235,7 @@ static int take(struct overlay_layer *l, const struct layer_log *fresh, uint64_t
 		l->pending = empty;
 		l->log_used += layer_log_room(l->taken.count);
 		l->dirty = false;
+		layer_live_turn(l);
 	}
 	*room = l->log_size - l->log_used;
 	pthread_mutex_unlock(&l->lock);
@@ -339,6 +344,7 @@ static int lead(struct overlay_layer *l, uint64_t number, struct err *err)
 	pthread_mutex_lock(&l->lock);
 	if (r == 0) {
 		l->flush_done = number;
+		layer_live_flushed(l);
 		pthread_cond_broadcast(&l->changed);
 		pthread_mutex_unlock(&l->lock);
 		punch(l);

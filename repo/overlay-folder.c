@@ -306,7 +306,7 @@ int overlay_header_store(const struct repo *r, const char *folder, const struct 
 /* Number of the layer that a file belongs to; 0: it is none of a layer. */
 static uint64_t layer_of(const char *name)
 {
-	static const char *const endings[] = { ".data", ".log", ".log.tmp" };
+	static const char *const endings[] = { ".data", ".log", ".log.tmp", ".live" };
 	char stem[DISK_NAME_MAX_LEN + 16];
 	uint64_t n = 0;
 	char *dot;

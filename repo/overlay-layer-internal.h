@@ -103,6 +103,20 @@ int layer_log_extend(struct layer_log *log, uint64_t size, struct err *err);
 #define LOG_COMPACT (8 * MiB) /* a log is not compacted before it has reached this */
 #define LOG_COMPACT_TIMES 4u /* nor before it is so many times what the last compaction left */
 
+/* overlay-live.c: fields are guarded by the layer's lock; without a map nothing happens. */
+#define LIVE_SLOTS                                                                                 \
+	(128u *                                                                                    \
+	 1024) /* in each area: changes, 512 MiB of random small writes, before a flush is made */
+#define LIVE_LEN (OVERLAY_LIVE_HEADER_LEN + 2ul * LIVE_SLOTS * OVERLAY_RUN_LEN) /* bytes */
+struct layer_live {
+	int fd; /* -1: none */
+	char *path; /* owned */
+	uint8_t *map; /* LIVE_LEN bytes, or NULL */
+	unsigned area; /* that changes go to: 0 or 1 */
+	uint64_t used[2], age;
+	struct overlay_run last; /* in the last slot of the area */
+};
+
 struct cipher_slot { /* what one thread needs to encrypt */
 	struct codec_layer_ctx *ctx; /* owned */
 	struct cipher_slot *next;
@@ -134,6 +148,7 @@ struct overlay_layer {
 	bool flushing; /* somebody is between taking the pending set and having punched holes */
 	uint64_t flush_begun, flush_done; /* numbers of flushes */
 	uint64_t log_used, log_size; /* bytes: log.end once what was taken is in it; log.size */
+	struct layer_live live;
 
 	struct pending taken; /* of who is flushing */
 	struct layer_log log; /* end, last: of who is flushing; size, fd: of who is extending */
@@ -155,5 +170,19 @@ void layer_change_abort(struct overlay_layer *l, unsigned changes, bool wrote);
 /* runs: count of them, at most as promised; disjoint. */
 int layer_change_commit(struct overlay_layer *l, unsigned changes, const struct overlay_run *runs,
 			unsigned count, bool wrote, struct err *err);
+
+/* overlay-live.c.  At open, before there is anything to do: enters what the last process left in the file, and flushes it. */
+int layer_live_enter(struct overlay_layer *l, struct err *err);
+/* Makes the file anew, once that is durable; a failure is logged. */
+void layer_live_open(struct overlay_layer *l);
+/* empty: nothing is left in it that was not flushed. */
+void layer_live_close(struct overlay_layer *l, bool empty);
+/* With the lock: is there room for so many changes; one change; the pending set is taken; what was taken is durable; a sync has
+ * failed. */
+bool layer_live_room(const struct overlay_layer *l, uint64_t changes);
+void layer_live_add(struct overlay_layer *l, const struct overlay_run *run);
+void layer_live_turn(struct overlay_layer *l);
+void layer_live_flushed(struct overlay_layer *l);
+void layer_live_forget(struct overlay_layer *l);
 
 #endif

@@ -43,7 +43,7 @@ static int layer_new(const struct overlay_layer_spec *spec, struct overlay_layer
 	struct overlay_layer *l = mem_alloc(sizeof(*l));
 	if (!l)
 		return err_nomem(err, "an overlay's layer");
-	l->data_fd = l->log.fd = -1;
+	l->data_fd = l->log.fd = l->live.fd = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_mutex_init(&l->slot_lock, NULL);
 	pthread_cond_init(&l->changed, NULL);
@@ -53,7 +53,10 @@ static int layer_new(const struct overlay_layer_spec *spec, struct overlay_layer
 	l->folder = str_dup(spec->folder);
 	l->data_path = str_printf("%s/%s.%u.data", spec->folder, spec->disk, spec->number);
 	l->log_path = str_printf("%s/%s.%u.log", spec->folder, spec->disk, spec->number);
-	int r = l->folder && l->data_path && l->log_path ? 0 : err_nomem(err, "an overlay's layer");
+	l->live.path = str_printf("%s/%s.%u.live", spec->folder, spec->disk, spec->number);
+	int r = l->folder && l->data_path && l->log_path && l->live.path ?
+			0 :
+			err_nomem(err, "an overlay's layer");
 	if (r == 0 && spec->header->suite != codec_keys_suite(spec->keys)->number)
 		r = err_set(err, ERR_DAMAGED, "overlay of cipher suite %u in a repository of '%s'",
 			    spec->header->suite, codec_keys_suite(spec->keys)->name);
@@ -72,6 +75,8 @@ void overlay_layer_close(struct overlay_layer *l)
 {
 	if (!l)
 		return;
+	layer_live_close(l, l->pending.count == 0 && !atomic_load(&l->failed));
+	free(l->live.path);
 	base_cleanup_fd(&l->data_fd);
 	layer_log_close(&l->log);
 	layer_slots_free(l);
@@ -165,6 +170,12 @@ int overlay_layer_open(const struct overlay_layer_spec *spec, bool frozen, bool 
 	l->log_size = MAX(l->log.size, l->log.end);
 	l->log.size = l->log_size;
 	l->compact_at = fault_number("overlay.log.compact", LOG_COMPACT);
+	if (!frozen) {
+		r = layer_live_enter(l, err);
+		if (r < 0)
+			return r;
+		layer_live_open(l);
+	}
 	*out = steal_ptr(l);
 	return 0;
 }

@@ -15,7 +15,8 @@
  * Invariants:
  *  1. Nothing but a record in the state log makes a block's state durable, and it is written after a fdatasync of the data file
  *     that began after each write in it had been made.
- *  2. After kill -9 or a power cut every flushed write is there, and every other 512-byte sector is old or new.
+ *  2. After kill -9 or a power cut every flushed write is there, and every other 512-byte sector is old or new; after kill -9
+ *     alone every answered write is there (overlay-live.c): a client that finds its server again may take it for durable.
  *  3. One process holds an overlay: flock on its header.
  *  4. After a failed sync, or a state log that does not hold, the overlay is in error (every write, flush and read of overlay
  *     data is ERR_IO), also after a restart, until repo_overlay_check() or discard.
