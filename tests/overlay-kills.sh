@@ -6,9 +6,11 @@
 # After each kill the server is started again, the file system mounted (its journal is replayed), every acknowledged record
 # looked for (tests/overlay-records.c), and the file system's own checker run on the unmounted device.
 
+acknowledged() { od -An -tu8 acks 2>/dev/null | tr -d ' ' | grep . || echo 0; }
+
 # kill_run KIND FS COUNT: a new repository and overlay, COUNT kills.  Adds to passed and failed.
 kill_run() {
-	local kind=$1 fs=$2 count=$3 options=() overlay dir=$fast/$1-$2 n have=0 writer
+	local kind=$1 fs=$2 count=$3 options=() overlay dir=$fast/$1-$2 n i have=0 writer
 	[ "$kind" = plain ] || options=(--encrypt)
 	export LIVEPOINT_PASSPHRASE=kills
 	make_repo "$dir" "${options[@]}"
@@ -25,7 +27,12 @@ kill_run() {
 		mount_fs "$fs" "$view_dev" || fail "$kind $fs: mount before kill $n (seed $seed)"
 		"$abs_top_builddir/tests/overlay-records" write "$tmp/mnt" acks 2>/dev/null &
 		writer=$!
-		sleep "$(printf '0.%03d' $((50 + RANDOM % 600)))"
+		# so many at least, however busy the machine is; then any moment
+		for ((i = 0; i < 800; i++)); do
+			[ "$(acknowledged)" -lt $((have + 3)) ] || break
+			sleep 0.025
+		done
+		sleep "$(printf '0.%03d' $((RANDOM % 600)))"
 		kill_plugin
 		wait "$writer" || fail "$kind $fs: the writer has ended strangely"
 		view_detach
