@@ -104,6 +104,8 @@ bool repo_goes_unpinned(struct repo *r, int code, struct err *err);
 void repo_lease_describe(struct lease *l, enum lease_kind kind, const char *name);
 /* Takes keys, also when it fails.  Before repo_start(), and with no reader in use: the store is opened anew. */
 int repo_use_keys(struct repo *r, struct codec_keys *keys, struct err *err);
+/* repo_overlay_sweep() on a connection of the caller's; err: not NULL. */
+int overlay_sweep_with(struct repo *r, struct catalog *c, struct err *err);
 /* Tells what lies in overlays/ and no row owns, and rows that are going or have no folder (the same; repo/overlay-look.c). */
 struct catalog;
 int overlay_leftovers(struct repo *r, struct catalog *c, void (*fn)(void *opaque, const char *line),

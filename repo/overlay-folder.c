@@ -137,7 +137,7 @@ int overlay_lock_make(struct repo *r, const char *folder, int *fd, struct err *e
 int overlay_lock_held(struct repo *r, const char *id, struct err *err)
 {
 	cleanup_free char *path = overlay_path(r, id, "lock");
-	cleanup_fd int fd = path ? file_open(path, O_RDWR, 0, err) :
+	cleanup_fd int fd = path ? file_open(path, O_RDONLY, 0, err) :
 				   err_nomem(err, "path of an overlay");
 	int got;
 

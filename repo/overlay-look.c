@@ -116,7 +116,9 @@ int verify_overlays(struct verify *v, struct err *err)
 		r = verify_stopped(v, err);
 		if (r < 0 || rows[i].going || overlay_lock_held(v->repo, rows[i].id, &local) == 1)
 			continue;
-		r = overlay_lock(v->repo, rows[i].id, &lock, &local);
+		/* Where nothing can be written nobody has anything attached. */
+		if (v->repo->pinnable)
+			r = overlay_lock(v->repo, rows[i].id, &lock, &local);
 		if (r == 0)
 			r = look_one(v->repo, &rows[i], &local);
 		if (r == ERR_LOCKED || r == 0) {

@@ -471,6 +471,13 @@ static int sweep_tmp(void *opaque, const char *name, struct err *err)
 	return overlay_folder_remove(r, name, err);
 }
 
+int overlay_sweep_with(struct repo *r, struct catalog *c, struct err *err)
+{
+	int ret = sweep_going(r, c, err);
+
+	return ret < 0 ? ret : overlay_folders_each(r, sweep_tmp, r, err);
+}
+
 int repo_overlay_sweep(struct repo *r, struct err *err)
 {
 	struct err local = ERR_INIT;
@@ -479,9 +486,7 @@ int repo_overlay_sweep(struct repo *r, struct err *err)
 
 	if (ret < 0)
 		return ret;
-	ret = sweep_going(r, c, err ? err : &local);
-	if (ret == 0)
-		ret = overlay_folders_each(r, sweep_tmp, r, err ? err : &local);
+	ret = overlay_sweep_with(r, c, err ? err : &local);
 	repo_catalog_put(r, c);
 	return ret;
 }

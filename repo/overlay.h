@@ -66,7 +66,7 @@ int repo_overlay_discard(struct repo *r, const char *id_or_name, struct err *err
 /* Reads all of it, past the page cache, and ends the error state if all can be read.  What was written and not flushed before the
  * error may be lost; text of the findings is appended to out.  ERR_DAMAGED: it stays in error. */
 int repo_overlay_check(struct repo *r, const char *id_or_name, struct buf *out, struct err *err);
-/* Ends what crashed discards and seals began.  Done by create, discard, seal and sweep. */
+/* Ends what crashed discards and seals began.  Done by create, discard, seal, and the sweep of every session. */
 int repo_overlay_sweep(struct repo *r, struct err *err);
 
 /* Makes a restore point of it: NAME (NULL: the name of its point), parent its point, cost its changed blocks.  An overlay that is

@@ -174,6 +174,7 @@ int sweep_check(struct repo *r, struct catalog *c, struct err *err)
 
 int sweep_with(struct repo *r, struct catalog *c, struct err *err)
 {
+	struct err local = ERR_INIT;
 	int ret = sweep_leases(r, c, err);
 
 	if (ret == 0)
@@ -182,6 +183,9 @@ int sweep_with(struct repo *r, struct catalog *c, struct err *err)
 		ret = sweep_segments(r, c, err);
 	if (ret == 0)
 		ret = store_locks_each(r->store, sweep_lock, r, err);
+	/* No session uses anything of them: none fails for them. */
+	if (ret == 0 && overlay_sweep_with(r, c, &local) < 0)
+		log_warning("%s; the next sweep tries again", local.text);
 	return ret;
 }
 

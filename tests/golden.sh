@@ -23,6 +23,15 @@ read_all() {
 	done <"$tmp/g/config.txt"
 }
 
+# The overlays, which only somebody who may write can attach.
+read_overlays() {
+	local want id disk
+	while read -r want id disk; do
+		"$abs_top_builddir/tests/overlay-driver" read "$1" "$id" "$disk" >out.raw || fail "$golden: overlay $id/$disk cannot be read"
+		[ "$(sha out.raw)" = "$want" ] || fail "$golden: overlay $id/$disk has other bytes"
+	done <"$tmp/g/overlays.txt"
+}
+
 tree_sum() { (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
 
 # look REPO: all that reads.
@@ -82,6 +91,12 @@ for golden in "$abs_top_srcdir"/tests/golden/format-*.tar.xz; do
 	fi
 	[ "$(tree_sum g/repo)" = "$before" ] || fail "$golden: reading has changed it"
 
+	if [ -f g/overlays.txt ]; then
+		[ "$(lp -r g/repo --json overlays | jq -r '.[].name')" = golden ] || fail "$golden: overlays"
+		lp -q -r g/repo overlays --check golden >/dev/null || fail "$golden: overlays --check"
+		read_overlays g/repo
+	fi
+
 	# and written to, as by today's user with yesterday's repository
 	lp -q -r g/repo restore web1/vda disk.raw
 	lp -q -r g/repo restore web1/data data.raw
@@ -94,6 +109,14 @@ for golden in "$abs_top_srcdir"/tests/golden/format-*.tar.xz; do
 	[ "$(sha out.raw)" = "$want" ] || fail "$golden: the new point has other bytes"
 	read_all g/repo
 	lp -q -r g/repo verify --data || fail "$golden: verify after the increment"
+	if [ -f g/overlays.txt ]; then
+		read_overlays g/repo
+		point=$(lp -q -r g/repo seal golden --name sealed)
+		while read -r want id disk; do
+			lp -q -r g/repo restore --overwrite "$point/$disk" out.raw
+			[ "$(sha out.raw)" = "$want" ] || fail "$golden: what was sealed of $disk has other bytes"
+		done <g/overlays.txt
+	fi
 	[ "$(lp --json -r g/repo verify --leftovers | jq -r 'select(.type == "summary") | .leftovers')" = 0 ] ||
 		fail "$golden: leftovers"
 	rm -f disk.raw data.raw

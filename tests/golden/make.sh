@@ -9,7 +9,7 @@
 #
 # Each holds: repo/ (two names, three points, two disks, an increment, a grown disk, a hole, from schema 3 on files kept with
 # a point; an unreadable range is not in it), expected.txt (SHA-256, size and POINT/DISK a line), config.txt (SHA-256, POINT
-# and name of the file a line), dumps/ (`livepoint debug dump` of every file that it knows), README (how it was made, and
+# and name of the file a line), overlays.txt (SHA-256, overlay and disk a line), dumps/ (`livepoint debug dump` of every file that it knows), README (how it was made, and
 # the passphrase).
 out=$(cd "${1:-$(dirname "$0")}" && pwd)
 # functions.sh names the test, and finds the program, by the place of the script
@@ -54,6 +54,18 @@ later() {
 	lp -q -r "$r" protect --reason 'golden is held' web1@2026-01-02
 }
 
+# An overlay (schema 3) of two disks: blocks and parts of blocks, over data, a hole and the short end, in two flushes.
+overlay() { # REPO POINT LIST
+	local driver=$abs_top_builddir/tests/overlay-driver id
+	cp vda.raw vda.over
+	id=$("$driver" create "$1" "$2" golden)
+	for at in 70000 8388608 $((1031 * 65536 + 512)); do
+		dd if=noise of=vda.over bs=1 seek="$at" count=1000 conv=notrunc status=none
+		head -c 1000 noise | "$driver" write "$1" "$id" vda "$at"
+	done
+	printf '%s  %s  %s\n' "$(sha vda.over)" "$id" vda "$(sha data.raw)" "$id" data >"$3"
+}
+
 make() {
 	local kind=$1 p f schema name
 	shift
@@ -78,6 +90,7 @@ make() {
 	expect "$p" data data.raw
 	p=$(lp -q -r "$kind/repo" backup --time 2026-01-04T03:04:05Z --compression none db.2 data=data.raw)
 	expect "$p" data data.raw
+	overlay "$kind/repo" web1@2026-01-03 "$kind/overlays.txt"
 	later "$kind"
 	mv expected.txt "$kind/"
 	(cd "$kind/repo" && find . -type f -printf '%P\n' | sort) | while IFS= read -r f; do
@@ -86,7 +99,7 @@ make() {
 			mkdir -p "$kind/dumps/$(dirname "$f")"
 			lp debug dump "$kind/repo/$f" >"$kind/dumps/$f.txt"
 			;;
-		catalog.sqlite) ;;
+		catalog.sqlite | overlays/*) ;;
 		*) fail "$f: what is that?" ;;
 		esac
 	done
