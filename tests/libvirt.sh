@@ -6,6 +6,7 @@
 #
 #	libvirt_usable			is all here that is needed?  (requires libvirt_usable)
 #	libvirt_start DIR		makes the user and DIR (short: sockets lie below it), warms libvirt up
+#	libvirt_bring BUILD PATH...	copies programs of the build tree to DIR/built, where the user can run them
 #	as_user COMMAND...		runs it as that user in a clean environment, in DIR; variables: as_user env A=B COMMAND
 #	v ARGUMENTS...			virsh of the session
 #	make_record_disk FILE SIZE	a raw disk with the guest of tests/guest/records.S
@@ -13,12 +14,15 @@
 #	disk_record DISK N		the number in N's sector of a raw disk
 #	wait_records LOG N [SECONDS]	waits until a number over N was printed
 #	libvirt_stop			stops all guests and daemons of the user and removes it
+#	libvirt_adopt DIR		the user of a run that was killed, if there is one, for libvirt_stop
 #
 # As root it makes a user of its own, in no group but its own, so not in kvm: guests are emulated.  Else it is the one who calls.
 # libvirt keeps what it learned about QEMU (5 to 10 s of work) in $LIBVIRT_WARM, if that is set.
 #
 #  1. All processes that are stopped are of the user that was made here, or named by a pid file in DIR.
 #  2. Nothing of the caller's libvirt is used or seen: own HOME and XDG_RUNTIME_DIR.
+#  3. The user runs nothing out of the build tree and reads nothing there, which may lie in a folder of mode 0700: what it needs
+#     is brought to DIR, under the paths that it has in the tree, by which the programs find each other.
 
 libvirt_dir='' libvirt_user='' libvirt_uid=''
 
@@ -56,6 +60,10 @@ libvirt_start() {
 	mkdir -p "$libvirt_dir/run" && chmod 0711 "$(dirname "$libvirt_dir")" && chmod 0755 "$libvirt_dir" || return 1
 	libvirt_make_user || return 1
 	chmod 0700 "$libvirt_dir/run"
+	if ! as_user test -w "$libvirt_dir"; then
+		echo "libvirt_start: \"$libvirt_dir\" lies where an ordinary user cannot go: set TMPDIR to another folder" >&2
+		return 1
+	fi
 	if [ -n "${LIBVIRT_WARM:-}" ] && [ -d "$LIBVIRT_WARM" ]; then
 		mkdir -p "$libvirt_dir/.cache"
 		cp -r "$LIBVIRT_WARM" "$libvirt_dir/.cache/libvirt"
@@ -68,6 +76,17 @@ libvirt_start() {
 		cp -r "$libvirt_dir/.cache/libvirt" "$LIBVIRT_WARM.$$" && mv -T "$LIBVIRT_WARM.$$" "$LIBVIRT_WARM" 2>/dev/null ||
 			rm -rf "$LIBVIRT_WARM.$$"
 	fi
+}
+
+libvirt_bring() {
+	local build=$1 path
+	shift
+
+	for path; do
+		mkdir -p "$libvirt_dir/built/$(dirname "$path")" &&
+			cp --reflink=auto "$build/$path" "$libvirt_dir/built/$path" || return 1
+	done
+	chmod -R a+rX "$libvirt_dir/built"
 }
 
 as_user() {
@@ -113,6 +132,15 @@ libvirt_stop() {
 		done
 	fi
 	libvirt_dir='' libvirt_user=''
+}
+
+# Known by its home and by the names that libvirt_make_user gives.
+libvirt_adopt() {
+	local line
+
+	line=$(getent passwd | awk -F: -v home="$1" '$6 == home && $1 ~ /^lpt[0-9]+$/ { print $1 " " $3 }')
+	[ -n "$line" ] || return 0
+	libvirt_dir=$1 libvirt_user=${line% *} libvirt_uid=${line#* }
 }
 
 make_record_disk() {

@@ -9,15 +9,15 @@
 requires libvirt_usable
 requires command -v nbdkit
 requires command -v nbdcopy
-driver_built=$abs_top_builddir/tests/virt-driver
-requires test -x "$driver_built"
+requires test -x "$abs_top_builddir/tests/virt-driver"
 
 export LIBVIRT_WARM=$abs_top_builddir/tests/libvirt-warm
 cleanup_fn libvirt_stop
 libvirt_start "$tmp/u" || fail "no session of libvirt"
-cp "$driver_built" "$tmp/u/driver"
+libvirt_bring "$abs_top_builddir" tests/virt-driver
 u=$tmp/u
-d() { as_user ./driver "$@"; }
+driver=built/tests/virt-driver
+d() { as_user $driver "$@"; }
 # holds KEY=VALUE COMMAND...: what the driver prints has that line
 holds() {
 	local want=$1
@@ -35,7 +35,7 @@ refuses() {
 
 # listen: events go to $tmp/events from now on; unlisten ends that
 listen() {
-	as_user ./driver events 300 >"$tmp/events" 2>&1 &
+	as_user $driver events 300 >"$tmp/events" 2>&1 &
 	for ((n = 0; n < 300; n++)); do ! grep -qs ^waiting= "$tmp/events" || return 0; sleep 0.1; done
 	fail "no connection for events: $(cat "$tmp/events")"
 }
@@ -47,7 +47,7 @@ unlisten() {
 # --- connection ---
 holds session=1 d open
 holds local=1 d open
-refuses unsupported as_user env LIBVIRT_DEFAULT_URI=test:///default ./driver open
+refuses unsupported as_user env LIBVIRT_DEFAULT_URI=test:///default $driver open
 refuses not-found d status nobody
 refuses io d slow 1
 grep -q 'no answer from libvirt within' "$tmp/err" || fail "the limit: $(cat "$tmp/err")"

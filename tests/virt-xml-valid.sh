@@ -15,9 +15,10 @@ export LIBVIRT_WARM=$abs_top_builddir/tests/libvirt-warm
 cleanup_fn libvirt_stop
 libvirt_start "$tmp/u" || fail "no session of libvirt"
 u=$tmp/u
-cp "$abs_top_builddir/tests/virt-driver" "$u/driver"
+libvirt_bring "$abs_top_builddir" tests/virt-driver
+driver=built/tests/virt-driver
 as_user mkdir xml
-as_user ./driver host q35 >"$u/host.xml"
+as_user $driver host q35 >"$u/host.xml"
 abs_top_srcdir=$abs_top_srcdir VIRT_XML_OUT=$u/xml VIRT_XML_DIR=$u VIRT_XML_SOCKET=$u/n.sock VIRT_XML_HOST=$u/host.xml \
 	"$abs_top_builddir/tests/unit/virt-xml" >unit.log 2>&1 || fail "unit test: $(grep -v '^\[ *\(RUN\|OK\)' unit.log)"
 chmod -R a+rX "$u/xml"
@@ -35,10 +36,10 @@ for file in "$u"/xml/*.xml; do
 	net-*) [ "$name" = net-none ] || [ "$name" = net-session ] || continue ;; # networks of the test's own mind
 	data-*) continue ;; # firmware and machine types of the test's own host
 	esac
-	as_user ./driver create "xml/$name.xml" paused >"$tmp/created" 2>"$tmp/err" || fail "$name: $(cat "$tmp/err" "$file")"
+	as_user $driver create "xml/$name.xml" paused >"$tmp/created" 2>"$tmp/err" || fail "$name: $(cat "$tmp/err" "$file")"
 	uuid=$(sed -n 's/^uuid=//p' "$tmp/created")
-	as_user ./driver xml "$uuid" inactive >"$tmp/inactive.xml"
-	as_user ./driver power "$uuid" destroy >/dev/null
+	as_user $driver xml "$uuid" inactive >"$tmp/inactive.xml"
+	as_user $driver power "$uuid" destroy >/dev/null
 	# As libvirt gives it back it is a captured one: it can be rewritten again.
 	grep -q "<channel type='unix'>" "$tmp/inactive.xml" || fail "$name: no channel for the agent"
 	started=$((started + 1))

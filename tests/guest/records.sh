@@ -118,12 +118,15 @@ enough()
 
 main()
 {
-	local bad=0 first
+	local bad=0 first here
 
 	parse_options "$@"
-	checker=$("$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/build.sh" records-tree)/usr/local/sbin/livepoint-records
 	dir=$(mktemp -d "${TMPDIR:-/tmp}/lp-records.XXXXXX")
 	trap 'rm -rf "$dir"' EXIT
+	# compiled here: a disk can be judged where no records guest was made
+	here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+	checker=$dir/checker
+	cc -O2 -I "$here/../.." -o "$checker" "$here/records.c" || die "records.c does not compile"
 	judge root "$disk" || bad=1
 	enough root || bad=1
 	if [ -n "$data" ]; then
