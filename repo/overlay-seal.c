@@ -112,12 +112,16 @@ static int look(struct sealing *s, struct err *err)
 
 static int open_stacks(struct sealing *s, struct err *err)
 {
-	struct overlay_open spec = { .repo = s->repo,
-				     .header = &s->header,
-				     .first = s->first,
-				     .last = s->last,
-				     .frozen = true,
-				     .unclean = s->unclean };
+	struct overlay_open spec = {
+		.repo = s->repo,
+		.header = &s->header,
+		.first = s->first,
+		.last = s->last,
+		/* What its server had answered and not flushed when it died is entered by
+				      * who opens the top layer to write. */
+		.frozen = s->client || !s->unclean,
+		.unclean = s->unclean
+	};
 	int r = repo_point_open(s->repo, s->row.point, &s->point, err);
 
 	if (r < 0)

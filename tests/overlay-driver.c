@@ -4,6 +4,7 @@
  *
  *	overlay-driver create REPO POINT [NAME]		prints the id
  *	overlay-driver write REPO ID DISK OFFSET	standard input, then a flush
+ *	overlay-driver die REPO ID DISK OFFSET		the same, but is killed by itself before the flush
  *	overlay-driver read REPO ID DISK		to standard output
  *	overlay-driver run REPO ID FILE			writes numbered records until SIGTERM
  *	overlay-driver moment REPO POINT		is it one moment of what run writes?  prints the highest number
@@ -101,7 +102,7 @@ static int create(struct driver *r, const char *point, const char *name, struct 
 	return ret;
 }
 
-static int copy_in(struct driver *r, uint64_t offset, struct err *err)
+static int copy_in(struct driver *r, uint64_t offset, bool die, struct err *err)
 {
 	cleanup_free uint8_t *buffer = mem_alloc(MiB);
 	ssize_t n;
@@ -113,6 +114,8 @@ static int copy_in(struct driver *r, uint64_t offset, struct err *err)
 		ret = repo_view_write(r->views[0], buffer, (size_t)n, offset, err);
 		offset += (uint64_t)n;
 	}
+	if (ret == 0 && die)
+		kill(getpid(), SIGKILL);
 	return ret < 0 ? ret : repo_view_flush(r->views[0], err);
 }
 
@@ -254,9 +257,10 @@ static int act(int argc, char **argv, struct err *err)
 		ret = attach(&r, argv[3], argv[4], err);
 		return ret < 0 ? ret : copy_out(&r, err);
 	}
-	if (argc > 5 && !strcmp(what, "write") && parse_u64(argv[5], &number)) {
+	if (argc > 5 && (!strcmp(what, "write") || !strcmp(what, "die")) &&
+	    parse_u64(argv[5], &number)) {
 		ret = attach(&r, argv[3], argv[4], err);
-		return ret < 0 ? ret : copy_in(&r, number, err);
+		return ret < 0 ? ret : copy_in(&r, number, !strcmp(what, "die"), err);
 	}
 	if (argc <= 4)
 		return err_set(err, ERR_USAGE, "see the source");
