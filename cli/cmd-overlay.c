@@ -5,6 +5,8 @@
 #include "repo/overlay.h"
 #include "serve/serve.h"
 
+#include "recover/recover.h"
+
 #include "base/banned.h"
 
 /* --- overlays --- */
@@ -267,25 +269,40 @@ int cmd_seal(struct cli *cli, struct err *err)
 
 /* --- discard --- */
 
+static int discard_overlay(struct repo *repo, const char *which, char id[OVERLAY_ID_LEN + 1],
+			   struct err *err)
+{
+	struct overlay_info *info = NULL;
+	int r = repo_overlay_find(repo, which, &info, err);
+
+	if (r < 0)
+		return r;
+	str_copy(id, OVERLAY_ID_LEN + 1, info->id);
+	overlay_infos_free(info, 1);
+	return repo_overlay_discard(repo, id, err);
+}
+
+/* A recovery goes with its guest; one of a repository that cannot be written has no overlay there. */
 int cmd_discard(struct cli *cli, struct err *err)
 {
+	const char *which = cli->opt.args[0];
 	cleanup_ptr(repo) repo = NULL;
-	struct overlay_info *info = NULL;
-	char id[OVERLAY_ID_LEN + 1];
+	char id[RECOVERY_ID_LEN + 1];
 	struct jval *v;
 	int r = cli_repo_open(cli, REPO_WRITE, KEY_NEEDED, false, &repo, err);
 
+	if (r == ERR_READONLY || r == ERR_PERM) {
+		err_clear(err);
+		r = cli_repo_open(cli, REPO_READ, KEY_NEEDED, false, &repo, err);
+	}
 	if (r == 0)
-		r = repo_overlay_find(repo, cli->opt.args[0], &info, err);
-	if (r < 0)
-		return r;
-	str_copy(id, sizeof(id), info->id);
-	overlay_infos_free(info, 1);
-	r = repo_overlay_discard(repo, id, err);
+		r = recover_discard(repo, which, id, err);
+	if (r == 0)
+		r = discard_overlay(repo, which, id, err);
 	if (r < 0)
 		return r;
 	if (!cli->json) {
-		out_note(cli, "overlay '%s' is discarded", id);
+		out_note(cli, "%s '%s' is discarded", id[0] == 'r' ? "recovery" : "overlay", id);
 		return 0;
 	}
 	v = jval_object();

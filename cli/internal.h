@@ -30,6 +30,8 @@ struct cli {
 
 /* --- signals (cli/main.c): ERR_INTERRUPTED or ERR_TERMINATED after the first SIGINT or SIGTERM --- */
 extern volatile int cli_stop;
+/* Set by a command that has to take things back when it is stopped: it is not ended 2 s after the signal. */
+extern volatile sig_atomic_t cli_stop_patiently;
 extern volatile sig_atomic_t cli_progress_wanted; /* SIGUSR1 came */
 
 /* --- output.c --- */
@@ -175,6 +177,9 @@ int cmd_key_rotate(struct cli *cli, struct err *err);
 int cmd_stats(struct cli *cli, struct err *err);
 struct repo_stats;
 int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *err);
+int cmd_recover(struct cli *cli, struct err *err);
+int cmd_recoveries(struct cli *cli, struct err *err);
+int cmd_watch_guests(struct cli *cli, struct err *err);
 int cmd_benchmark(struct cli *cli, struct err *err);
 int cmd_version(struct cli *cli, struct err *err);
 int cmd_debug_dump(struct cli *cli, struct err *err);

@@ -8,7 +8,8 @@
  *     points, disks and exports only: a file that is not there is a failure like any other (1).
  *  2. The first SIGINT or SIGTERM sets a flag that all long work looks at; the second ends at once,
  *     and so does an alarm STOP_SECONDS after the first, for what waits where no flag is looked at
- *     (a pipe that nobody writes, a program that gives the passphrase).  Ending is safe at any
+ *     (a pipe that nobody writes, a program that gives the passphrase), unless the command has to take
+ *     back what it began (a guest).  Ending is safe at any
  *     instant, because nothing listed depends on unfinished work.
  *  3. Descriptors 0, 1 and 2 are open: a file of a repository never gets one of these numbers, and
  *     with it what is meant for people.
@@ -27,6 +28,7 @@
 #define STOP_SECONDS 2
 
 volatile int cli_stop;
+volatile sig_atomic_t cli_stop_patiently;
 volatile sig_atomic_t cli_progress_wanted;
 static volatile sig_atomic_t json_errors;
 
@@ -37,7 +39,8 @@ static void on_stop(int sig)
 	if (cli_stop)
 		_exit(sig == SIGINT ? 130 : 143);
 	cli_stop = code;
-	alarm(STOP_SECONDS);
+	if (!cli_stop_patiently)
+		alarm(STOP_SECONDS);
 }
 
 static void on_alarm(int sig)

@@ -23,13 +23,23 @@ int request_failed(const struct err *err)
 	return -1;
 }
 
+/* Of a connection: damage is logged with the export that ran into it, which recover/damage.c reads. */
+static int disk_failed(struct err *err)
+{
+	const char *name = err->code == ERR_DAMAGED ? nbdkit_export_name() : NULL;
+
+	if (name)
+		err_prefix(err, "export '%s'", name);
+	return request_failed(err);
+}
+
 /* An overlay in error stays so, over restarts too, until a person looks at it: the log has to say how. */
 static int view_failed(const struct connection *c, struct err *err)
 {
 	const char *id = repo_overlay_id(c->overlay);
 
 	if (err->code != ERR_IO || strstr(err->text, "--check"))
-		return request_failed(err);
+		return disk_failed(err);
 	nbdkit_error("overlay '%s': %s; 'livepoint overlays --check %s' tells what can be read", id,
 		     err->text, id);
 	nbdkit_set_error(err_code_errno(err->code));
@@ -49,7 +59,7 @@ int request_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint
 			       0;
 	}
 	repo_stream_hint(c->stream, offset, count);
-	return repo_disk_read(c->disk, buf, count, offset, &err) < 0 ? request_failed(&err) : 0;
+	return repo_disk_read(c->disk, buf, count, offset, &err) < 0 ? disk_failed(&err) : 0;
 }
 
 int request_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
@@ -129,6 +139,6 @@ int request_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flag
 			       view_failed(c, &err) :
 			       0;
 	return repo_disk_extents(c->disk, offset, count, add_extent, &q, &err) < 0 ?
-		       request_failed(&err) :
+		       disk_failed(&err) :
 		       0;
 }

@@ -94,6 +94,11 @@ int run_folder_make(char **out, struct err *err)
 	return 0;
 }
 
+int serve_run_folder(char **out, struct err *err)
+{
+	return run_folder_make(out, err);
+}
+
 char *run_file(const char *dir, const char *id, const char *suffix)
 {
 	return str_printf("%s/%s.%s", dir, id, suffix);

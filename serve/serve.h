@@ -84,6 +84,9 @@ int serve_proxy_start(const struct serve_export *shared, const struct serve_prox
 /* URI of an export of it, such as OVERLAY/DISK; owned by the caller; NULL: out of memory. */
 char *serve_uri(const struct serve_export *e, const char *export_name);
 
+/* The run folder, made if it is missing; owned by the caller.  ERR_PERM if somebody else could write to it.  Of a recovery its note
+ * and the link to its socket are there, too (recover/notes.c). */
+int serve_run_folder(char **out, struct err *err);
 /* Living servers of this user and host; stale files are removed on the way. */
 int serve_export_list(struct serve_export **out, size_t *count, struct err *err);
 /* Ends one (or all: id NULL).  With clients connected ERR_LOCKED unless force (of several, those without clients are

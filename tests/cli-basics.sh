@@ -29,7 +29,7 @@ says 2 "no command"
 says 2 "did you mean 'list'" lst
 says 2 "did you mean 'backup'" bakcup
 says 2 "unknown command 'frobnicate'" frobnicate
-says 2 "unknown command 'recover'" recover
+says 2 "name a POINT" recover
 says 2 "unknown command 'debug'" debug
 says 2 "unknown command 'debug dmup'; did you mean 'debug dump'" debug dmup
 says 2 "did you mean '--compression'" backup --compresion fast a b

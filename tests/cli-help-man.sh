@@ -38,7 +38,7 @@ page_options "$man/livepoint.1" >page.global
 same livepoint.1 help.global page.global
 
 mapfile -t commands < <(awk '/^Commands:/ { on = 1; next } /^$/ { on = 0 } on { print $0 }' overview.txt |
-	sed -E 's/^  ([a-z]+( [a-z-]+)?)  .*/\1/')
+	sed -E 's/^  ([a-z-]+( [a-z-]+)?)  .*/\1/')
 [ ${#commands[@]} -ge 15 ] || fail "only ${#commands[@]} commands in --help: ${commands[*]}"
 
 declare -A page=()
@@ -94,7 +94,7 @@ for status in 0 1 2 3 4 10 11 12 13 130 143; do
 	grep -qx "\.B $status" "$man/livepoint.1" || fail "exit status $status is not in livepoint.1"
 done
 for variable in LIVEPOINT_REPOSITORY LIVEPOINT_PASSPHRASE LIVEPOINT_PASSPHRASE_FILE LIVEPOINT_PASSPHRASE_FD \
-	LIVEPOINT_PASSPHRASE_COMMAND LIVEPOINT_CACHE_DIR NO_COLOR; do
+	LIVEPOINT_PASSPHRASE_COMMAND LIVEPOINT_CACHE_DIR LIVEPOINT_STATE_DIR LIVEPOINT_ACCEL NO_COLOR; do
 	grep -qw "$variable" "$man/livepoint.1" || fail "$variable is not in livepoint.1"
 done
 # each error code of the table is in livepoint-json(5)
