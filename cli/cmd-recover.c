@@ -230,6 +230,73 @@ int cmd_recover(struct cli *cli, struct err *err)
 	return code;
 }
 
+/* --- migrate --- */
+
+struct migrating {
+	struct cli *cli;
+	struct progress_view view;
+	const char *guest;
+};
+
+static void migrate_note(void *opaque, const char *line)
+{
+	struct migrating *m = opaque;
+
+	progress_clear();
+	out_note(m->cli, "%s", line);
+}
+
+static void migrate_progress(void *opaque, uint64_t done, uint64_t total)
+{
+	struct migrating *m = opaque;
+	struct progress p = { .phase = m->guest, .done = done, .total = total, .stored = done };
+
+	progress_show(&m->view, &p);
+}
+
+static int print_migrated(struct cli *cli, const struct recovery_info *r, bool abort,
+			  struct err *err)
+{
+	if (cli->json)
+		return out_json(recovery_json(r), err);
+	out_note(cli, abort ? "guest '%s' stays on %s" : "guest '%s' has left %s", r->domain,
+		 r->point);
+	printf("%s\n", r->domain);
+	return out_check(err);
+}
+
+int cmd_migrate(struct cli *cli, struct err *err)
+{
+	const struct options *o = &cli->opt;
+	struct migrating m = { .cli = cli, .guest = o->args[0] };
+	struct migrate_spec spec = { .which = o->args[0],
+				     .to = opt_text(o, O_TO),
+				     .format = opt_text(o, O_FORMAT),
+				     .bandwidth = opt_number(o, O_BANDWIDTH, 0),
+				     .abort = opt_given(o, O_ABORT),
+				     .progress = migrate_progress,
+				     .note = migrate_note,
+				     .opaque = &m,
+				     .stop = &cli_stop };
+	struct recovery_info r = { .ndamage = 0 };
+	cleanup_ptr(repo) repo = NULL;
+	int code;
+
+	if (spec.abort && (spec.to || spec.format || spec.bandwidth))
+		return err_set(err, ERR_USAGE, "--abort goes with no other option");
+	code = cli_repo_open(cli, REPO_WRITE, KEY_NEEDED, false, &repo, err);
+	if (code < 0)
+		return code;
+	cli_stop_patiently = true;
+	progress_begin(&m.view, cli);
+	code = recover_migrate(repo, &spec, &r, err);
+	progress_end(&m.view);
+	if (code == 0)
+		code = print_migrated(cli, &r, spec.abort, err);
+	recovery_info_release(&r);
+	return code;
+}
+
 /* --- recoveries --- */
 
 static int print_json(const struct recovery_info *list, size_t count, struct err *err)

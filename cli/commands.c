@@ -185,6 +185,17 @@ static const struct opt_def recover_opts[] = {
 	  "print what would be done and the XML, change nothing" },
 };
 
+static const struct opt_def migrate_opts[] = {
+	{ O_TO, "to", 0, OPT_TEXT, false, "FILE|DIR|pool:NAME|nbd:URI",
+	  "where its disks go; not needed to go on with a migration" },
+	{ O_FORMAT, "format", 0, OPT_CHOICE, false, "raw|qcow2",
+	  "format of what is made (default: by the name, else qcow2)" },
+	{ O_BANDWIDTH, "bandwidth", 0, OPT_SIZE, false, "RATE",
+	  "copy at most RATE bytes a second and disk" },
+	{ O_ABORT, "abort", 0, OPT_FLAG, false, NULL,
+	  "end a migration: the guest stays on the repository" },
+};
+
 static const struct opt_def verify_opts[] = {
 	{ O_DATA, "data", 0, OPT_FLAG, false, NULL, "read and decode all data too" },
 	{ O_SAMPLE, "sample", 0, OPT_PERCENT, false, "PERCENT",
@@ -322,6 +333,8 @@ const struct command_def cli_commands[] = {
 	  cmd_discard },
 	{ "recover", NULL, "POINT|--resume ID", "run a guest on a restore point", 0, 1,
 	  OPTS(recover_opts), cmd_recover },
+	{ "migrate", NULL, "GUEST|ID", "move a recovered guest's disks, running, to storage", 1, 1,
+	  OPTS(migrate_opts), cmd_migrate },
 	{ "recoveries", NULL, "", "list the guests that run on restore points", 0, 0, NO_OPTS,
 	  cmd_recoveries },
 	{ "watch-guests", NULL, "URI", "look after recovered guests (started by recover)", 1, 1,

@@ -121,12 +121,13 @@ int recover_discard(struct repo *repo, const char *which, char id[RECOVERY_ID_LE
 	code = check_here(&r.rec, err);
 	if (code == 0 && (r.rec.state == RECOVERY_MIGRATING || r.rec.state == RECOVERY_PIVOTING))
 		code = err_set(err, ERR_REFUSED,
-			       "guest '%s' is being migrated: end that first, or let it finish",
-			       r.rec.domain);
+			       "guest '%s' is being migrated: let it finish, or end that with "
+			       "'livepoint migrate --abort %s'",
+			       r.rec.domain, r.rec.id);
 	if (code == 0)
 		code = host_name(&host, err);
-	/* elsewhere nothing runs, as check_here() knows */
-	if (code == 0 && strcmp(host, r.rec.host) == 0)
+	/* elsewhere nothing runs, as check_here() knows; and one that was moved is nobody's to end */
+	if (code == 0 && strcmp(host, r.rec.host) == 0 && r.rec.state != RECOVERY_MIGRATED)
 		code = virt_open(r.rec.connection, &v, err);
 	if (code == 0)
 		code = recovery_remove(&r, v, err);

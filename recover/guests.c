@@ -23,11 +23,31 @@ static int read_live(struct virt_domain *d, struct virt_xml_info **out, struct e
 	return code < 0 ? code : virt_xml_read(xml, strlen(xml), out, err);
 }
 
+bool record_disk_at_target(const struct virt_xml_disk *x, const struct record_disk *d)
+{
+	struct target t = { 0 };
+	bool at;
+
+	if (!d->moved_to || strcmp(x->target, d->target) != 0)
+		return false;
+	if (!str_starts(d->moved_to, "nbd:"))
+		return x->source && strcmp(x->source, d->moved_to) == 0;
+	/* another server than ours: its export (an empty name may be left out) and, over UNIX, its socket */
+	at = target_uri(d->moved_to + strlen("nbd:"), &t, NULL) == 0 && x->protocol &&
+	     strcmp(x->protocol, "nbd") == 0 &&
+	     strcmp(x->source ? x->source : "", t.export_name) == 0 &&
+	     (t.socket ? x->socket && strcmp(x->socket, t.socket) == 0 : !x->socket);
+	target_release(&t);
+	return at;
+}
+
 static bool disk_matches(const struct virt_xml_disk *x, const struct record *rec,
 			 const struct record_disk *d)
 {
 	cleanup_free char *name = disk_export(rec, d);
 
+	if (record_disk_at_target(x, d))
+		return true;
 	if (!x->source)
 		return false;
 	if (d->file)

@@ -98,7 +98,8 @@ int host_files_remove(const struct record *rec, struct err *err)
 	int code = state_folder(&state, err);
 	size_t i;
 
-	if (code == 0)
+	/* a guest that was moved has its firmware's variables there for good */
+	if (code == 0 && rec->state != RECOVERY_MIGRATED)
 		code = remove_file(str_printf("%s/nvram/%s.fd", state, rec->id), err);
 	for (i = 0; code == 0 && rec->local_dir && i < rec->ndisks; i++) {
 		code = remove_file(str_printf("%s/%s-%s.qcow2", rec->local_dir, rec->id,

@@ -23,6 +23,8 @@ struct record_disk {
 	char target[32]; /* in the guest */
 	uint64_t size; /* bytes */
 	char *file; /* owned: the local qcow2, or NULL */
+	char *moved_to; /* owned: where a migration leads, or NULL; of a pool, before the volume is made, its name */
+	bool moved_block; /* that is a block device */
 };
 struct record {
 	char id[RECOVERY_ID_LEN + 1];
@@ -43,6 +45,8 @@ struct record {
 	char *problem;
 	/* as asked for */
 	char *network, *disk_bus, *machine, *os_info;
+	char *to, *format; /* of a migration: as asked for, absolute; NULL: there is none */
+	uint64_t bandwidth; /* of it: bytes a second, 0: unlimited */
 	struct texts networks;
 	struct texts macs; /* NIC=MAC of every card: the same at each start */
 	uint64_t memory; /* bytes */
@@ -183,6 +187,8 @@ int guest_resume(struct virt_domain *d, unsigned ms, const volatile int *stop, s
 /* Cuts its power and waits until libvirt has forgotten it. */
 int guest_end(struct virt_domain *d, struct err *err);
 const char *guest_state_name(const struct virt_status *s); /* as in struct recovery_info */
+/* Does this disk of the guest lie where the migration leads? */
+bool record_disk_at_target(const struct virt_xml_disk *x, const struct record_disk *d);
 
 /* --- start.c --- */
 /* ERR_REFUSED if it is another host's, unless nothing runs there. */
@@ -194,6 +200,32 @@ struct work {
 	const volatile int *stop;
 	struct virt_domain *guest; /* owned */
 };
+
+/* --- target.c: where a migration leads --- */
+struct target {
+	enum virt_target_kind kind;
+	const char *path, *format; /* borrowed from the record */
+	char *host, *socket, *export_name; /* owned */
+	unsigned port;
+};
+void target_release(struct target *t);
+/* nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH; ERR_USAGE. */
+int target_uri(const char *uri, struct target *t, struct err *err);
+int target_of(const struct record *rec, const struct record_disk *d, struct target *t,
+	      struct err *err);
+/* Fills to, format and each disk's moved_to.  ERR_EXISTS if something stands there; ERR_USAGE. */
+int targets_choose(struct record *rec, const char *to, const char *format, struct err *err);
+/* Makes what is missing; saves the record where a volume's path is known only then. */
+int targets_make(struct recovery *r, struct virt *v, struct err *err);
+/* Removes what was made, and what the record says of it (not saved). */
+int targets_remove(struct record *rec, struct virt *v, struct err *err);
+void targets_refresh(const struct record *rec, struct virt *v);
+
+/* --- migrate.c --- */
+/* PIVOTING, and whoever did it has died: goes on to MIGRATED, or back to MIGRATING, and lets the guest run.  Returns 1, or 0 if the
+ * guest has gone.  The lock is held. */
+int migrate_settle(struct recovery *r, struct virt_domain *guest, struct err *err);
+int migrate_definition_remove(const struct record *rec, struct err *err);
 
 /* --- discard.c --- */
 /* Guest, note, network, files, overlay.  v: NULL if nothing of the guest can be there.  The lock is held. */

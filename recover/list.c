@@ -43,6 +43,13 @@ void recovery_infos_free(struct recovery_info *list, size_t count)
 	free(list);
 }
 
+/* One that a watcher looks after. */
+static bool has_guest(enum recovery_state state)
+{
+	return state == RECOVERY_RUNNING || state == RECOVERY_MIGRATING ||
+	       state == RECOVERY_PIVOTING || state == RECOVERY_MIGRATED;
+}
+
 static int copy_damage(const struct record *rec, struct recovery_info *out, struct err *err)
 {
 	size_t i;
@@ -90,7 +97,7 @@ int info_fill(const char *folder, const struct record *rec, struct recovery_info
 		recovery_info_release(&i);
 		return code;
 	}
-	i.watched = i.here && i.state == RECOVERY_RUNNING && watch_lives(i.connection);
+	i.watched = i.here && has_guest(i.state) && watch_lives(i.connection);
 	*out = i;
 	return 0;
 }
@@ -160,6 +167,18 @@ static void note_ended(struct listing *l, const char *folder, struct recovery_in
 	}
 }
 
+static void ask_copies(struct virt_domain *d, const struct record *rec, struct recovery_info *i)
+{
+	struct virt_copy_status s;
+	size_t k;
+
+	for (k = 0; k < rec->ndisks; k++)
+		if (virt_copy_status(d, rec->disks[k].target, &s, NULL) == 0) {
+			i->done += s.done;
+			i->total += s.total;
+		}
+}
+
 static void ask(struct listing *l, const char *folder, const struct record *rec,
 		struct recovery_info *i)
 {
@@ -175,6 +194,8 @@ static void ask(struct listing *l, const char *folder, const struct record *rec,
 		return;
 	}
 	text_set(&i->guest, guest_state_name(&s));
+	if (d && rec->state == RECOVERY_MIGRATING)
+		ask_copies(d, rec, i);
 	if (s.state == VIRT_GONE && rec->state == RECOVERY_RUNNING)
 		note_ended(l, folder, i);
 }
@@ -186,7 +207,7 @@ static void watch_again(struct listing *l, const char *folder, const struct reco
 	struct recovery r = RECOVERY_INIT(l->repo);
 	struct err local = ERR_INIT;
 
-	if (i->state != RECOVERY_RUNNING || !i->guest)
+	if (!has_guest(i->state) || !i->guest)
 		return;
 	r.folder = (char *)folder;
 	r.rec = *rec; /* borrowed, for the note alone */
@@ -205,10 +226,10 @@ static int list_fn(void *opaque, const char *folder, const struct record *rec, s
 	if (code < 0)
 		return code;
 	l->count++;
-	if (i->here && !i->busy && rec->state != RECOVERY_PREPARED) {
+	if (i->here && rec->state != RECOVERY_PREPARED)
 		ask(l, folder, rec, i);
+	if (i->here && !i->busy && rec->state != RECOVERY_PREPARED)
 		watch_again(l, folder, rec, i);
-	}
 	return 0;
 }
 

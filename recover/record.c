@@ -99,6 +99,8 @@ static const struct {
 	{ "disk_bus", offsetof(struct record, disk_bus), false },
 	{ "machine", offsetof(struct record, machine), false },
 	{ "os_info", offsetof(struct record, os_info), false },
+	{ "to", offsetof(struct record, to), false },
+	{ "format", offsetof(struct record, format), false },
 };
 
 static char **text_field(const struct record *r, size_t i)
@@ -114,8 +116,10 @@ void recovery_record_release(struct record *r)
 		free(*text_field(r, i));
 	texts_release(&r->networks);
 	texts_release(&r->macs);
-	for (i = 0; i < r->ndisks; i++)
+	for (i = 0; i < r->ndisks; i++) {
 		free(r->disks[i].file);
+		free(r->disks[i].moved_to);
+	}
 	free(r->disks);
 	for (i = 0; i < r->ndamage; i++)
 		free(r->damage[i].other);
@@ -147,6 +151,8 @@ static struct jval *disks_json(const struct record *r)
 		jval_set(d, "target", jval_str(r->disks[i].target));
 		jval_set(d, "size", jval_uint(r->disks[i].size));
 		jval_set(d, "file", jval_str(r->disks[i].file));
+		jval_set(d, "moved_to", jval_str(r->disks[i].moved_to));
+		jval_set(d, "moved_block", jval_bool(r->disks[i].moved_block));
 		jval_append(array, d);
 	}
 	return array;
@@ -189,6 +195,7 @@ int recovery_record_encode(const struct record *r, struct buf *out, struct err *
 	jval_set(doc, "memory", jval_uint(r->memory));
 	jval_set(doc, "vcpus", jval_uint(r->vcpus));
 	jval_set(doc, "paused", jval_bool(r->paused));
+	jval_set(doc, "bandwidth", jval_uint(r->bandwidth));
 	jval_set(doc, "captured", jval_bool(r->captured));
 	jval_set(doc, "disks", disks_json(r));
 	jval_set(doc, "damage", damage_json(r));
@@ -227,7 +234,9 @@ static bool take_disk(const struct jval *v, struct record_disk *d)
 
 	return name && disk_name_valid(name) && str_copy(d->name, sizeof(d->name), name) &&
 	       target && *target && str_copy(d->target, sizeof(d->target), target) &&
-	       jval_as_uint(jval_get(v, "size"), &d->size) && take_text(v, "file", &d->file);
+	       jval_as_uint(jval_get(v, "size"), &d->size) && take_text(v, "file", &d->file) &&
+	       take_text(v, "moved_to", &d->moved_to) &&
+	       jval_as_bool(jval_get(v, "moved_block"), &d->moved_block);
 }
 
 static bool take_disks(const struct jval *array, struct record *r)
@@ -298,6 +307,7 @@ static bool take_all(const struct jval *doc, struct record *r)
 	       jval_as_uint(jval_get(doc, "memory"), &r->memory) &&
 	       jval_as_uint(jval_get(doc, "vcpus"), &r->vcpus) &&
 	       jval_as_bool(jval_get(doc, "paused"), &r->paused) &&
+	       jval_as_uint(jval_get(doc, "bandwidth"), &r->bandwidth) &&
 	       jval_as_bool(jval_get(doc, "captured"), &r->captured) &&
 	       strlen(r->uuid) == VIRT_UUID_TEXT - 1 &&
 	       take_texts(jval_get(doc, "networks"), &r->networks) &&

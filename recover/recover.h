@@ -124,6 +124,26 @@ int recover_resume(struct repo *r, const char *which, const struct recover_spec 
 int recover_discard(struct repo *r, const char *which, char id[RECOVERY_ID_LEN + 1],
 		    struct err *err);
 
+/* --- migration --- */
+
+struct migrate_spec {
+	const char *which; /* the recovery's id, or the domain's name */
+	const char *to; /* FILE, DIR, pool:NAME, nbd:URI; NULL: as begun before */
+	const char *format; /* "raw", "qcow2"; NULL: by the name, else qcow2 */
+	uint64_t bandwidth; /* bytes a second, 0: unlimited */
+	bool abort; /* end the one that is under way: the guest stays on the repository, targets are removed */
+	void (*progress)(void *opaque, uint64_t done, uint64_t total); /* bytes; or NULL */
+	recover_note_fn note; /* or NULL */
+	void *opaque;
+	const volatile int
+		*stop; /* a code there leaves it: the copy goes on, a later call takes it up */
+};
+/* Moves the guest's disks, running, and makes it persistent; its overlay and server go.  A call after one that died goes on with
+ * it.  Whatever fails before the disks are switched leaves the guest on the repository, and removes what was made.  r: open,
+ * unlocked, REPO_WRITE.  out: as it was before it was cleaned.  ERR_EXISTS: something stands at the target; ERR_REFUSED. */
+int recover_migrate(struct repo *repo, const struct migrate_spec *spec, struct recovery_info *out,
+		    struct err *err);
+
 /* Those of the repository, oldest first; asks libvirt about those of this host, if it answers within seconds, and starts
  * watchers that have ended.  Needs no key. */
 int recover_list(struct repo *r, struct recovery_info **out, size_t *count, struct err *err);

@@ -376,6 +376,12 @@ static int resume(struct recovery *r, struct work *work, struct err *err)
 {
 	int code;
 
+	if (r->rec.state == RECOVERY_MIGRATING || r->rec.state == RECOVERY_PIVOTING ||
+	    r->rec.state == RECOVERY_MIGRATED)
+		return err_set(
+			err, ERR_REFUSED,
+			"guest '%s' is being migrated: 'livepoint migrate %s' goes on with that",
+			r->rec.domain, r->rec.id);
 	if (r->rec.state == RECOVERY_RUNNING) {
 		code = guest_find(work->v, &r->rec, &work->guest, err);
 		if (code < 0)

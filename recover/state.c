@@ -40,7 +40,8 @@ bool recovery_state_parse(const char *name, enum recovery_state *out)
 	return false;
 }
 
-/* The first row that fits counts.  Towards RUNNING and ENDED for now; a migration adds its own rows. */
+/* The first row that fits counts.  A migration (recover/migrate.c) sets its states itself: where it goes on depends on where the
+ * guest's disks lie, not on the record alone. */
 static const struct {
 	enum recovery_state from, to, goal;
 	int (*step)(struct recovery *r, struct work *work, struct err *err);

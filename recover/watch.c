@@ -33,6 +33,7 @@
 #define STEADY 5 /* looks */
 #define JUDGE_AGAIN 20 /* resumes */
 #define SPACE_MS 10000
+#define SETTLE_SECONDS 600 /* later a suspended guest that was moved is somebody's wish */
 #define SPACE_BYTES (64 * MiB)
 #define CONNECT_MS 1000
 #define CALL_MS 30000
@@ -433,6 +434,30 @@ static void try_again(struct guest *g, struct virt_domain *d, const struct recor
 	g->tries++;
 }
 
+/* A migration that died while the guest was suspended for the switch: nobody else would let it run again.  True: it was one. */
+static bool settle(const struct guest *g, struct virt_domain *d, const struct virt_status *s)
+{
+	cleanup_recovery struct recovery r = RECOVERY_INIT(NULL);
+	struct err err = ERR_INIT;
+	int code = 0;
+
+	if (!open_record(g, &r)) /* its command is at work */
+		return false;
+	if (r.rec.state == RECOVERY_PIVOTING)
+		code = migrate_settle(&r, d, &err);
+	else if (r.rec.state == RECOVERY_MIGRATED && s->state == VIRT_PAUSED &&
+		 time_now() - r.rec.since < SETTLE_SECONDS)
+		code = guest_resume(d, RETRY_FOR_MS, NULL, &err);
+	else
+		return false;
+	if (code < 0)
+		log_warning("%s: %s", g->note.id, err.text);
+	else
+		log_info("%s: a migration that was cut short: guest '%s' runs, the recovery is %s",
+			 g->note.id, r.rec.domain, recovery_state_name(r.rec.state));
+	return true;
+}
+
 static void look(struct watch *w, struct guest *g)
 {
 	cleanup_record struct record rec = { 0 };
@@ -455,6 +480,9 @@ static void look(struct watch *w, struct guest *g)
 		log_warning("%s: %s", g->note.id, err.text);
 		return;
 	}
+	if ((rec.state == RECOVERY_PIVOTING || rec.state == RECOVERY_MIGRATED) && d &&
+	    settle(g, d, &s))
+		return;
 	if (s.state == VIRT_GONE || s.state == VIRT_OFF) {
 		ended(g);
 		w->notes_ns = 0;
