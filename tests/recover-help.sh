@@ -23,7 +23,8 @@ recover_start() {
 	u=$tmp/u run=$tmp/u/lp
 	cleanup_fn recover_end
 	libvirt_start "$u" || fail "no session of libvirt"
-	as_user test -x "$LIVEPOINT_BIN" || skip "the build tree is closed to an ordinary user"
+	libvirt_bring "$abs_top_builddir" cli/livepoint serve/livepoint-supervisor \
+		nbdkit-plugin/.libs/nbdkit-livepoint-plugin.so || fail "cannot copy the programs"
 }
 
 recover_end() {
@@ -38,8 +39,7 @@ recover_end() {
 
 ul() {
 	as_user env LIVEPOINT_REPOSITORY="${repository:-$u/repo}" LIVEPOINT_RUN_DIR="$run" LIVEPOINT_STATE_DIR="$u/state" \
-		LIVEPOINT_CACHE_DIR="$u/cache" LIVEPOINT_ACCEL=tcg LIVEPOINT_NBDKIT_PLUGIN="$LIVEPOINT_PLUGIN" "${extra[@]}" \
-		"$LIVEPOINT_BIN" "$@"
+		LIVEPOINT_CACHE_DIR="$u/cache" LIVEPOINT_ACCEL=tcg "${extra[@]}" "$u/built/cli/livepoint" "$@"
 }
 
 field() {
