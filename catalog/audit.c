@@ -112,6 +112,16 @@ int catalog_clock(struct catalog *c, int64_t now, int64_t ahead, int64_t *seen, 
 	int r = txn_begin_read(&t, c, err);
 
 	if (r >= 0)
+		r = one_time(
+			c, &jumped, err,
+			"SELECT coalesce(min(time), 0) FROM (SELECT number, time,"
+			" time - lag(time) OVER (ORDER BY number) AS gap FROM audit)"
+			" WHERE gap > ?2 AND time <= ?1 AND number > (SELECT coalesce(max(number), 0)"
+			" FROM audit WHERE command = 'clock')",
+			now, ahead);
+	if (jumped) /* what the clock said from there on shows nothing */
+		now = jumped - 1;
+	if (r >= 0)
 		r = one_time(c, &log, err,
 			     "SELECT coalesce(max(time), 0) FROM audit WHERE time <= ?1 AND ?2 > 0",
 			     now, ahead);
@@ -119,14 +129,6 @@ int catalog_clock(struct catalog *c, int64_t now, int64_t ahead, int64_t *seen, 
 		r = one_time(c, &points, err,
 			     "SELECT coalesce(max(time), 0) FROM point WHERE time <= ?1 AND ?2 > 0",
 			     now, ahead);
-	if (r >= 0)
-		r = one_time(
-			c, &jumped, err,
-			"SELECT coalesce(max(time), 0) FROM (SELECT number, time,"
-			" time - lag(time) OVER (ORDER BY number) AS gap FROM audit)"
-			" WHERE gap > ?2 AND time <= ?1 AND number > (SELECT coalesce(max(number), 0)"
-			" FROM audit WHERE command = 'clock')",
-			now, ahead);
 	if (r < 0)
 		return r;
 	*seen = MAX(log, points);

@@ -151,9 +151,9 @@ int catalog_point_known(struct catalog *c, const uint8_t id[POINT_ID_LEN], bool 
 /* If it was not rebuilt: 0, and nothing is logged. */
 int catalog_rebuild_accept(struct catalog *c, struct audit *audit, struct err *err);
 
-/* Whether a clock can be right.  *seen: the newest time in the audit log and of points that is not after now (0: none); *jump: when
- * the log last went ahead by more than `ahead` seconds from one entry to the next, up to now (later: the clock was put right since); 0 if it never did,
- * or not since its last entry "clock". */
+/* Whether a clock can be right.  *jump: when the log first went ahead by more than `ahead` seconds from one entry to the next, up to
+ * now (later: the clock was put right since) and after its last entry "clock"; 0 if it did not.  *seen: the newest time in the audit log and of
+ * points that is not after now, and before the jump (0: none). */
 int catalog_clock(struct catalog *c, int64_t now, int64_t ahead, int64_t *seen, int64_t *jump,
 		  struct err *err);
 

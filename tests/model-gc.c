@@ -525,7 +525,8 @@ static void op_wake(void)
 		kill(c->pid, SIGCONT);
 	r = collect(c->from);
 	if (c->kind == BACKUP)
-		backup_ended(c->point, &r, fenced, false);
+		/* without a lease yet, another of its name may have got in meanwhile */
+		backup_ended(c->point, &r, fenced, token == 0);
 	else if (r.code < 0 && !fenced)
 		fail("woken prune: %d %s", r.code, r.text);
 	c->pid = 0;
