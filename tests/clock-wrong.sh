@@ -59,7 +59,7 @@ random_file disk 1M 1
 for i in 1 2 3; do
 	lp -q backup a disk >out
 done
-lp -q forget --grace 30d "$(lp --json list a | jq -r '.[0].point')" >out
+lp -q forget --grace 1d "$(lp --json list a | jq -r '.[0].point')" >out
 held=$(lp --json list a | jq -r '.[0].point')
 lp -q protect "$held" --until 10d
 cp -a repo saved
@@ -85,7 +85,8 @@ doubtful() {
 	[ "$(forgotten)" = 1 ] || fail "$3: a point is gone"
 	expect_exit 1 at "$1" "$2" forget a --keep-last 1 >out 2>err
 	grep -q "$3" err || fail "forget: not the reason: $(cat err)"
-	expect_exit 1 at "$1" "$2" forget --dry-run a --keep-last 1 >out 2>err
+	# a dry run writes no file whose time would be the file system's
+	[ "$2" = 0 ] || expect_exit 1 at "$1" "$2" forget --dry-run a --keep-last 1 >out 2>err
 	[ "$(lp --json list a | jq length)" -ge 2 ] || fail "$3: rules were applied"
 	lp verify --leftovers 2>&1 | grep -qx "0 leftovers" || fail "leftovers"
 }
@@ -99,7 +100,7 @@ doubtful $((2 * day)) 0 "file system with the repository"
 rm -rf repo cache && cp -a saved repo
 at $years $years -q backup a disk >out 2>err
 at $years $years -q protect a@latest
-doubtful $years $years "jumps ahead"
+doubtful $years $years "last changed at\|jumps ahead"
 expect_exit 1 at $years $years forget "$held" >out 2>err
 grep -q "is held until" err || fail "a dated hold: $(cat err)"
 
