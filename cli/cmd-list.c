@@ -5,13 +5,15 @@
  * Invariants:
  *  1. Neither needs a key: both print what the catalog caches of the manifests, so that also a point whose
  *     contents are damaged can be looked at.  Files kept with a point are not cached: show tells them if the manifest
- *     can be read.
+ *     can be read, and proofs by booting if the repository is unlocked.
  *  2. Fields that have no value are null, never left out.
  */
 #include "cli/internal.h"
 
 #include <stdlib.h>
 
+#include "base/file.h"
+#include "repo/proof.h"
 #include "repo/retention.h"
 
 #include "base/banned.h"
@@ -357,6 +359,27 @@ static void show_hold(const struct hold *hold)
 	show_line("Held:", text ? text : "");
 }
 
+/* boot: the verdict of a proof, or NULL. */
+static void show_boot(const struct jval *boot)
+{
+	const char *seen = jval_as_str(jval_get(boot, "seen"));
+	const char *time = jval_as_str(jval_get(boot, "time"));
+	char when[TIME_TEXT_MAX];
+	cleanup_free char *text = NULL;
+	bool passed = false;
+	int64_t t;
+
+	if (!boot)
+		return;
+	jval_as_bool(jval_get(boot, "passed"), &passed);
+	if (time && time_parse(time, &t))
+		out_local_time(when, t);
+	else
+		snprintf(when, sizeof(when), "at an unknown time");
+	text = str_printf("%s, %s: %s", passed ? "passed" : "boot failed", when, seen ? seen : "");
+	show_line("Boot:", text ? text : "");
+}
+
 static void show_verified(const struct point_row *row)
 {
 	char when[TIME_TEXT_MAX];
@@ -372,7 +395,8 @@ static void show_verified(const struct point_row *row)
 	printf("%s\n", when);
 }
 
-static void show_head(const struct point_row *row, const struct state *notes)
+static void show_head(const struct point_row *row, const struct state *notes,
+		      const struct jval *boot)
 {
 	const struct manifest *m = row->m;
 	char point[POINT_TEXT_MAX], text[SIZE_TEXT_MAX + TIME_TEXT_MAX], id[2 * POINT_ID_LEN + 1];
@@ -403,6 +427,7 @@ static void show_head(const struct point_row *row, const struct state *notes)
 		show_line("Label:", label ? label : "");
 	}
 	show_verified(row);
+	show_boot(boot);
 	show_line("Damaged:", row->damaged ? "yes" : "no");
 	show_hold(hold_of(notes, row));
 }
@@ -442,7 +467,7 @@ static int show_configs(const struct manifest *m, struct err *err)
 }
 
 static int show_text(const struct point_row *row, const struct state *notes,
-		     const struct manifest *whole, struct err *err)
+		     const struct manifest *whole, const struct jval *boot, struct err *err)
 {
 	static const char *const heads[] = { "DISK",  ">SIZE",	     ">CHUNK", "METHOD",
 					     ">READ", ">UNREADABLE", "SOURCE" };
@@ -452,7 +477,7 @@ static int show_text(const struct point_row *row, const struct state *notes,
 
 	if (r < 0)
 		return r;
-	show_head(row, notes);
+	show_head(row, notes, boot);
 	putchar('\n');
 	for (i = 0; i < row->m->ndisks; i++)
 		show_disk(t, &row->m->disks[i]);
@@ -472,10 +497,65 @@ static struct manifest *whole_manifest(const struct cli *cli, struct repo *repo,
 	return m;
 }
 
+/* *verdict: NULL if the point was never booted, or nobody can tell.  A screenshot that is asked for must be there. */
+static int read_proof(const struct cli *cli, struct repo *repo, const struct point_row *row,
+		      struct jval **verdict, struct err *err)
+{
+	const char *file = opt_text(&cli->opt, O_SCREENSHOT);
+	struct err why = ERR_INIT;
+	struct proof p = { .passed = false };
+	int code;
+
+	if (repo_is_locked(repo))
+		return file ? err_set(err, ERR_KEY, "the screenshot needs the passphrase") : 0;
+	code = repo_proof_load(repo, row->id, &p, &why);
+	if (code == ERR_NOT_FOUND) {
+		err_clear(&why);
+		err_set(&why, code, "the point was never booted");
+	}
+	if (code == 0)
+		code = jval_parse(p.verdict, strlen(p.verdict), verdict, &why);
+	if (code == 0)
+		jval_set(*verdict, "screenshot", jval_bool(p.png != NULL));
+	if (code == 0 && file && !p.png)
+		code = err_set(&why, ERR_NOT_FOUND, "the proof by booting has no screenshot");
+	if (code == 0 && file)
+		code = file_write_all(file, p.png, p.png_len, 0644, true, "cli.screenshot", &why);
+	proof_release(&p);
+	if (code < 0 && file) {
+		*err = why;
+		return code;
+	}
+	if (code < 0 && code != ERR_NOT_FOUND)
+		out_warning(cli, "the proof by booting cannot be read: %s", why.text);
+	return 0;
+}
+
+static int show_point(const struct cli *cli, struct repo *repo, const struct repo_spec *spec,
+		      const struct state *notes, struct err *err)
+{
+	cleanup_ptr(manifest) whole = NULL;
+	cleanup_ptr(jval) boot = NULL;
+	struct jval *v;
+	int r;
+
+	if (spec->disk[0])
+		return err_set(err, ERR_USAGE, "show takes a POINT, not one disk of it ('%s')",
+			       spec->disk);
+	whole = whole_manifest(cli, repo, &spec->row);
+	r = read_proof(cli, repo, &spec->row, &boot, err);
+	if (r < 0)
+		return r;
+	if (!cli->json)
+		return show_text(&spec->row, notes, whole, boot, err);
+	v = point_json(&spec->row, notes, true, whole);
+	jval_set(v, "boot", boot ? steal_ptr(boot) : jval_null());
+	return out_json(v, err);
+}
+
 int cmd_show(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
-	cleanup_ptr(manifest) whole = NULL;
 	struct repo_spec spec = { 0 };
 	struct state notes = { 0 };
 	int r;
@@ -490,14 +570,7 @@ int cmd_show(struct cli *cli, struct err *err)
 		state_release(&notes);
 		return r;
 	}
-	whole = whole_manifest(cli, repo, &spec.row);
-	if (spec.disk[0])
-		r = err_set(err, ERR_USAGE, "show takes a POINT, not one disk of it ('%s')",
-			    spec.disk);
-	else if (cli->json)
-		r = out_json(point_json(&spec.row, &notes, true, whole), err);
-	else
-		r = show_text(&spec.row, &notes, whole, err);
+	r = show_point(cli, repo, &spec, &notes, err);
 	state_release(&notes);
 	repo_spec_release(&spec);
 	return r;

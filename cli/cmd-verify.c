@@ -191,6 +191,20 @@ static int open_for_verify(const struct cli *cli, struct repo **out, struct err 
 	return r;
 }
 
+/* Name of one that was given and means nothing here, or NULL. */
+static const char *boot_option(const struct options *o)
+{
+	static const enum opt_id ids[] = { O_WAIT,     O_EXEC,	 O_EXPECT, O_TIMEOUT,
+					   O_PARALLEL, O_MEMORY, O_CONNECT };
+	size_t i, k;
+
+	for (i = 0; i < o->nvalues; i++)
+		for (k = 0; k < ARRAY_SIZE(ids); k++)
+			if (o->values[i].def->id == ids[k])
+				return o->values[i].def->name;
+	return NULL;
+}
+
 int cmd_verify(struct cli *cli, struct err *err)
 {
 	cleanup_ptr(repo) repo = NULL;
@@ -211,6 +225,12 @@ int cmd_verify(struct cli *cli, struct err *err)
 	uint64_t begun;
 	int r, s;
 
+	if (opt_given(&cli->opt, O_BOOT))
+		return cmd_verify_boot(cli, err);
+	if (boot_option(&cli->opt))
+		return err_set(err, ERR_USAGE, "--%s goes with --boot", boot_option(&cli->opt));
+	if (cli->opt.nargs > 1)
+		return err_set(err, ERR_USAGE, "several points go with --boot only");
 	if (opt_given(&cli->opt, O_LEFTOVERS))
 		return leftovers(cli, err);
 	if (!spec.data && (opt_given(&cli->opt, O_SAMPLE) || opt_given(&cli->opt, O_IO_LIMIT) ||

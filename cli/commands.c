@@ -206,6 +206,27 @@ static const struct opt_def verify_opts[] = {
 	  "with --data: read at most RATE bytes a second" },
 	{ O_LEFTOVERS, "leftovers", 0, OPT_FLAG, false, NULL,
 	  "only list files, leases and rows that nobody owns" },
+	{ O_BOOT, "boot", 0, OPT_FLAG, false, NULL,
+	  "boot the points, isolated, and keep what was seen" },
+	{ O_WAIT, "wait", 0, OPT_TEXT, false, "MARKER|agent|SECONDS",
+	  "with --boot: what shows that it runs (default: agent or login:)" },
+	{ O_EXEC, "exec", 0, OPT_TEXT, false, "COMMAND",
+	  "with --boot: run COMMAND in the guest, through its agent" },
+	{ O_EXPECT, "expect", 0, OPT_TEXT, false, "TEXT",
+	  "with --exec: its output must have TEXT" },
+	{ O_TIMEOUT, "timeout", 0, OPT_DURATION, false, "SECONDS",
+	  "with --boot: time limit for each point (default 300)" },
+	{ O_PARALLEL, "parallel", 0, OPT_NUMBER, false, "COUNT",
+	  "with --boot: so many guests at a time (default 1, at most 32)" },
+	{ O_MEMORY, "memory", 0, OPT_SIZE, false, "SIZE",
+	  "with --boot: memory of each guest (default: as captured, else 2G)" },
+	{ O_CONNECT, "connect", 0, OPT_TEXT, false, "URI",
+	  "with --boot: libvirt's (root: qemu:///system, others: qemu:///session)" },
+};
+
+static const struct opt_def show_opts[] = {
+	{ O_SCREENSHOT, "screenshot", 0, OPT_FILE, false, "FILE",
+	  "write the last screen of the proof by booting, a PNG, to FILE" },
 };
 
 static const struct opt_def prune_opts[] = {
@@ -307,7 +328,7 @@ const struct command_def cli_commands[] = {
 	{ "backup", NULL, "NAME [DISK=]SOURCE...", "make a restore point", 2, UINT_MAX,
 	  OPTS(backup_opts), cmd_backup },
 	{ "list", NULL, "[NAME]", "list the restore points", 0, 1, OPTS(list_opts), cmd_list },
-	{ "show", NULL, "POINT", "show one restore point", 1, 1, NO_OPTS, cmd_show },
+	{ "show", NULL, "POINT", "show one restore point", 1, 1, OPTS(show_opts), cmd_show },
 	{ "dump", NULL, "POINT config/NAME", "print a file kept with a restore point", 2, 2,
 	  NO_OPTS, cmd_dump },
 	{ "forget", NULL, "POINT...|[NAME...] --keep-...",
@@ -341,8 +362,8 @@ const struct command_def cli_commands[] = {
 	  NO_OPTS, cmd_watch_guests },
 	{ "diff", NULL, "POINT[/DISK] POINT[/DISK]", "list what differs between two points", 2, 2,
 	  NO_OPTS, cmd_diff },
-	{ "verify", "check", "[POINT]", "check the repository or one point", 0, 1,
-	  OPTS(verify_opts), cmd_verify },
+	{ "verify", "check", "[POINT...]", "check the repository or one point, or boot points", 0,
+	  UINT_MAX, OPTS(verify_opts), cmd_verify },
 	{ "prune", NULL, "", "free the space of forgotten points", 0, 0, OPTS(prune_opts),
 	  cmd_prune },
 	{ "repair", NULL, "", "make a damaged repository whole again", 0, 0, OPTS(repair_opts),

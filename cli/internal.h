@@ -178,6 +178,7 @@ int cmd_stats(struct cli *cli, struct err *err);
 struct repo_stats;
 int stats_prometheus(struct repo *repo, const struct repo_stats *s, struct err *err);
 int cmd_recover(struct cli *cli, struct err *err);
+int cmd_verify_boot(struct cli *cli, struct err *err); /* verify --boot */
 int cmd_migrate(struct cli *cli, struct err *err);
 int cmd_recoveries(struct cli *cli, struct err *err);
 int cmd_watch_guests(struct cli *cli, struct err *err);

@@ -21,6 +21,8 @@
 
 #include "base/banned.h"
 
+#define CONSOLE_TURNS_MAX 16
+
 int host_name(char **out, struct err *err)
 {
 	char name[HOST_NAME_MAX + 1] = "";
@@ -92,11 +94,36 @@ static int remove_file(char *path, struct err *err)
 	return code < 0 ? code : 0;
 }
 
+int host_console(const char *id, char **out, struct err *err)
+{
+	cleanup_free char *folder = NULL;
+	int code = state_subfolder("consoles", &folder, err);
+
+	if (code < 0)
+		return code;
+	*out = str_printf("%s/%s.log", folder, id);
+	return *out ? 0 : err_nomem(err, "path");
+}
+
+/* libvirt's virtlogd turns a long one over: ID.log.0, ID.log.1 and so on. */
+static int console_remove(const char *state, const char *id, struct err *err)
+{
+	int code = remove_file(str_printf("%s/consoles/%s.log", state, id), err);
+	unsigned i;
+
+	for (i = 0; code == 0 && i < CONSOLE_TURNS_MAX; i++)
+		code = remove_file(str_printf("%s/consoles/%s.log.%u", state, id, i), err);
+	return code;
+}
+
 int host_files_remove(const struct record *rec, struct err *err)
 {
 	cleanup_free char *state = NULL;
 	int code = state_folder(&state, err);
 	size_t i;
+
+	if (code == 0 && record_is_boot(rec))
+		code = console_remove(state, rec->id, err);
 
 	/* a guest that was moved has its firmware's variables there for good */
 	if (code == 0 && rec->state != RECOVERY_MIGRATED)

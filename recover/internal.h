@@ -133,6 +133,8 @@ struct plan {
 	bool session;
 	bool renew_macs; /* while a record is made: cards that no MAC is given for get new ones */
 	enum virt_accel_kind accel;
+	const char *
+		console; /* borrowed: a proof by booting, whose first serial port writes to that file; or NULL */
 	recover_note_fn note;
 	void *opaque;
 };
@@ -162,6 +164,8 @@ int host_name(char **out, struct err *err);
 int host_files_make(const struct record *rec, const struct plan *p, struct err *err);
 /* Those whose names follow from the id. */
 int host_files_remove(const struct record *rec, struct err *err);
+/* Where the console of a proof by booting goes, STATE/consoles/ID.log, the folder made; owned by the caller. */
+int host_console(const char *id, char **out, struct err *err);
 /* Bytes allocated by local files. */
 uint64_t host_files_bytes(const struct record *rec);
 
@@ -253,6 +257,11 @@ int watch_lock(const char *connection, struct err *err);
 bool watch_lives(const char *connection);
 /* Starts one unless it lives. */
 int watch_start(const char *connection, struct err *err);
+
+/* --- boot.c --- */
+#define BOOT_PREFIX                                                                                \
+	"verify-" /* and the id: name of the guest and of the overlay of a proof by booting */
+bool record_is_boot(const struct record *rec);
 
 /* --- damage.c --- */
 /* What the server has logged about the exports of rec from *offset on; moves *offset to the log's end. */

@@ -62,7 +62,15 @@ static int guess_firmware(struct plan *p, struct err *err)
 	if (m->ndisks == 0)
 		return 0;
 	code = repo_disk_open(p->point, m->disks[0].name, &d, err);
-	return code < 0 ? code : firmware_guess(d, &p->uefi, err);
+	if (code == 0)
+		code = firmware_guess(d, &p->uefi, err);
+	if (code == ERR_DAMAGED &&
+	    p->console) { /* a proof: the guest runs into it, and that is its verdict */
+		err_clear(err);
+		p->uefi = false;
+		code = 0;
+	}
+	return code;
 }
 
 static int read_point(struct plan *p, const char *point, struct err *err)
@@ -267,9 +275,11 @@ static int rewrite(struct plan *p, const struct record *rec, const struct source
 		.host = p->host,
 		.nvram = rec->nvram,
 		.nvram_size = p->nvram.len,
-		.serial = VIRT_SERIAL_PTY,
+		.serial = p->console ? VIRT_SERIAL_FILE : VIRT_SERIAL_PTY,
+		.serial_path = p->console,
+		.add_video = p->console != NULL,
 		.graphics = VIRT_GRAPHICS_SOCKET,
-		.on_reboot = VIRT_ON_RESTART,
+		.on_reboot = p->console ? VIRT_ON_DESTROY : VIRT_ON_RESTART,
 		.on_poweroff = VIRT_ON_DESTROY,
 		.on_crash = VIRT_ON_DESTROY,
 	};
@@ -316,9 +326,10 @@ static int make(struct plan *p, const struct record *rec, const struct sources *
 		.ndisks = s->count,
 		.bus = rec->disk_bus,
 		.accel = p->accel,
-		.serial = VIRT_SERIAL_PTY,
+		.serial = p->console ? VIRT_SERIAL_FILE : VIRT_SERIAL_PTY,
+		.serial_path = p->console,
 		.graphics = VIRT_GRAPHICS_SOCKET,
-		.on_reboot = VIRT_ON_RESTART,
+		.on_reboot = p->console ? VIRT_ON_DESTROY : VIRT_ON_RESTART,
 	};
 	int code = maps_make(rec, &m, err);
 

@@ -10,7 +10,7 @@
  *
  * Invariants:
  *  1. The record is there, durable, before anything that it would have to clean up, but for the overlay, whose name is the
- *     recovery's id.
+ *     recovery's id (of a proof by booting: "verify-" and the id).
  *  2. Nothing of a guest that is not ours is touched: a guest is ours if uuid and the sources of its disks are the record's.
  *  3. Who changes a recovery holds the lock of its record; nobody waits for it while holding another.
  *
@@ -147,6 +147,48 @@ int recover_migrate(struct repo *repo, const struct migrate_spec *spec, struct r
 /* Those of the repository, oldest first; asks libvirt about those of this host, if it answers within seconds, and starts
  * watchers that have ended.  Needs no key. */
 int recover_list(struct repo *r, struct recovery_info **out, size_t *count, struct err *err);
+
+/* --- proof by booting --- */
+
+#define BOOT_PARALLEL_MAX 32
+#define BOOT_MARKER_MAX 200 /* bytes */
+enum boot_wait {
+	BOOT_WAIT_DEFAULT, /* the agent, or a line of the console that ends in "login:" */
+	BOOT_WAIT_MARKER, /* a line of the console that ends in the marker, blanks behind it not counted */
+	BOOT_WAIT_AGENT, /* the guest agent answers */
+	BOOT_WAIT_SECONDS /* it runs so long: no more is proven */
+};
+struct boot_result {
+	const char *point; /* NAME@TIME */
+	bool passed;
+	const char *seen; /* a sentence */
+	const struct jval *verdict; /* what was stored, as in livepoint-json(5) */
+	size_t png_len; /* bytes of the screenshot, 0: there is none */
+};
+struct boot_spec {
+	const char *const *points; /* POINT */
+	size_t npoints;
+	const char *connect; /* as in struct recover_spec */
+	enum boot_wait wait;
+	const char *marker;
+	unsigned seconds;
+	const char *
+		exec; /* a command for the guest's shell, through the agent, when it has booted; or NULL */
+	const char *expect; /* text that its output must have; or NULL */
+	unsigned timeout; /* seconds, for one point, all of it */
+	unsigned parallel; /* guests at a time, 1 to BOOT_PARALLEL_MAX */
+	uint64_t memory; /* bytes of each guest, 0: as captured, 2 GiB for a bare disk */
+	const char *cache;
+	void (*done)(void *opaque, const struct boot_result *r); /* borrowed for the call */
+	recover_note_fn note; /* or NULL */
+	void *opaque;
+	const volatile int *stop;
+};
+/* Boots each point on a throw-away overlay and without a network, and stores verdict and screenshot with the point, also of one that
+ * fails.  Nothing of the guests stays, whatever happens: they end with this process, and what a killed one left is removed by
+ * the next.  r: open, unlocked, REPO_WRITE, not started.  0: all passed.  ERR_DAMAGED: a guest met damage; ERR_FAILED: one did not
+ * pass.  Another error (a guest that cannot be made, no libvirt) ends it, and nothing is stored for that point. */
+int recover_boot(struct repo *r, const struct boot_spec *spec, struct err *err);
 
 /* --- the watcher --- */
 

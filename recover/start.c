@@ -435,6 +435,9 @@ int recover_resume(struct repo *repo, const char *which, const struct recover_sp
 	if (code == 0)
 		code = check_here(&r.rec, err);
 	r.rec.paused = how->paused;
+	if (code == 0 && record_is_boot(&r.rec))
+		code = err_set(err, ERR_REFUSED,
+			       "'%s' was a proof by booting, which has died: discard it", r.rec.id);
 	if (code == 0)
 		code = follow_point(&r, err);
 	if (code == 0)
