@@ -21,8 +21,6 @@
 
 #include "base/banned.h"
 
-#define CONSOLE_TURNS_MAX 16
-
 int host_name(char **out, struct err *err)
 {
 	char name[HOST_NAME_MAX + 1] = "";
@@ -86,12 +84,32 @@ int host_files_make(const struct record *rec, const struct plan *p, struct err *
 	return code;
 }
 
-static int remove_file(char *path, struct err *err)
-{
-	int code = path ? file_unlink(path, "recover.file.unlink", err) : err_nomem(err, "path");
+struct removal {
+	const char *folder, *id;
+};
 
-	free(path);
+/* Also what a kill has left of a file that was being written: ID.fd.tmp-..., ID.sock.tmp. */
+static int remove_visit(void *opaque, const char *name, struct err *err)
+{
+	const struct removal *r = opaque;
+	cleanup_free char *path = NULL;
+	int code;
+
+	if (!str_starts(name, r->id) ||
+	    (name[RECOVERY_ID_LEN] != '.' && name[RECOVERY_ID_LEN] != '-'))
+		return 0;
+	path = str_printf("%s/%s", r->folder, name);
+	if (!path)
+		return err_nomem(err, "path");
+	code = file_unlink(path, "recover.file.unlink", err);
 	return code < 0 ? code : 0;
+}
+
+int host_remove_named(const char *folder, const char *id, struct err *err)
+{
+	struct removal r = { .folder = folder, .id = id };
+
+	return access(folder, F_OK) < 0 ? 0 : dir_each(folder, remove_visit, &r, err);
 }
 
 int host_console(const char *id, char **out, struct err *err)
@@ -105,38 +123,24 @@ int host_console(const char *id, char **out, struct err *err)
 	return *out ? 0 : err_nomem(err, "path");
 }
 
-/* libvirt's virtlogd turns a long one over: ID.log.0, ID.log.1 and so on. */
-static int console_remove(const char *state, const char *id, struct err *err)
-{
-	int code = remove_file(str_printf("%s/consoles/%s.log", state, id), err);
-	unsigned i;
-
-	for (i = 0; code == 0 && i < CONSOLE_TURNS_MAX; i++)
-		code = remove_file(str_printf("%s/consoles/%s.log.%u", state, id, i), err);
-	return code;
-}
-
+/* Of consoles also ID.log.0, ID.log.1 and so on: libvirt's virtlogd turns a long one over. */
 int host_files_remove(const struct record *rec, struct err *err)
 {
-	cleanup_free char *state = NULL;
+	cleanup_free char *state = NULL, *nvram = NULL, *consoles = NULL;
 	int code = state_folder(&state, err);
-	size_t i;
 
-	if (code == 0 && record_is_boot(rec))
-		code = console_remove(state, rec->id, err);
-
+	if (code < 0)
+		return code;
+	nvram = str_printf("%s/nvram", state);
+	consoles = str_printf("%s/consoles", state);
+	if (!nvram || !consoles)
+		return err_nomem(err, "path");
+	code = host_remove_named(consoles, rec->id, err);
 	/* a guest that was moved has its firmware's variables there for good */
 	if (code == 0 && rec->state != RECOVERY_MIGRATED)
-		code = remove_file(str_printf("%s/nvram/%s.fd", state, rec->id), err);
-	for (i = 0; code == 0 && rec->local_dir && i < rec->ndisks; i++) {
-		code = remove_file(str_printf("%s/%s-%s.qcow2", rec->local_dir, rec->id,
-					      rec->disks[i].name),
-				   err);
-		if (code == 0)
-			code = remove_file(str_printf("%s/%s-%s.qcow2.tmp", rec->local_dir, rec->id,
-						      rec->disks[i].name),
-					   err);
-	}
+		code = host_remove_named(nvram, rec->id, err);
+	if (code == 0 && rec->local_dir)
+		code = host_remove_named(rec->local_dir, rec->id, err);
 	return code;
 }
 

@@ -162,6 +162,8 @@ int firmware_guess(struct repo_disk *d, bool *uefi, struct err *err);
 int host_name(char **out, struct err *err);
 /* Copies the NVRAM and makes local files; what is there stays. */
 int host_files_make(const struct record *rec, const struct plan *p, struct err *err);
+/* Removes the files of a folder that are called ID.... or ID-...; a missing folder has none. */
+int host_remove_named(const char *folder, const char *id, struct err *err);
 /* Those whose names follow from the id. */
 int host_files_remove(const struct record *rec, struct err *err);
 /* Where the console of a proof by booting goes, STATE/consoles/ID.log, the folder made; owned by the caller. */

@@ -249,16 +249,15 @@ static int end_unused(const char *repository, struct err *err)
 
 int servers_release(struct repo *repo, const struct record *rec, struct err *err)
 {
-	cleanup_free char *path = servers_socket(rec->id, err);
+	cleanup_free char *run = NULL;
 	struct users u = { .rec = rec };
-	int code;
+	int code = serve_run_folder(&run, err);
 
-	if (!path)
-		return err->code;
-	code = file_unlink(path, "recover.link.unlink", err);
-	if (code >= 0)
+	if (code == 0)
+		code = host_remove_named(run, rec->id, err);
+	if (code == 0)
 		code = recovery_each(repo, users_fn, &u, err);
 	if (code < 0 || u.others)
-		return code < 0 ? code : 0;
+		return code;
 	return end_unused(rec->repository, err);
 }

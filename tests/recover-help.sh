@@ -95,7 +95,7 @@ nothing_left() {
 	[ "$(ul --json recoveries)" = "[]" ] || fail "$1: recoveries are left: $(ul --json recoveries)"
 	[ -z "$(v list --all --name | tr -d '\n')" ] || fail "$1: a guest is left: $(v list --all)"
 	[ "$(ul --json overlays)" = "[]" ] || fail "$1: overlays are left: $(ul overlays)"
-	[ -z "$(find "$run" -name '[rx]*' 2>/dev/null)" ] || fail "$1: in the run folder: $(ls "$run")"
+	[ -z "$(find "$run" -name '[rx]*' 2>/dev/null)" ] || fail "$1: in the run folder: $(echo "$run"/*)"
 	[ -z "$(find "$u/state" -type f 2>/dev/null)" ] || fail "$1: in the state folder: $(find "$u/state")"
 	wait_for 15 no_process || fail "$1: a process is left: $(pgrep -a -U "$libvirt_uid")"
 }
