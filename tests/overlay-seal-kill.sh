@@ -72,6 +72,12 @@ after() {
 	[ "$n" = 0 ] || { lp verify --leftovers; fail "$1: leftovers"; }
 	rounds=$((rounds + 1))
 }
+# Of all steps (LIVEPOINT_SEAL_STEPS) some, a merge of index segments say, are not there each time.
+missed=0
+not_hit() {
+	missed=$((missed + 1))
+	[ -n "${LIVEPOINT_SEAL_STEPS:-}" ] && [ $missed -le 10 ] || fail "$1: not hit, $missed in all"
+}
 # The writer ends by itself after a kill of the server only.
 begin() {
 	id=$("$driver" create "$LIVEPOINT_REPOSITORY" web0)
@@ -113,7 +119,7 @@ for step in $(steps sealer.log); do
 	begin
 	serve
 	least=$(cat flushed)
-	if LIVEPOINT_FAULT="$step:1:kill" lp -q seal "$id" --name web1 >/dev/null 2>&1; then fail "$step: not hit"; fi
+	if LIVEPOINT_FAULT="$step:1:kill" lp -q seal "$id" --name web1 >/dev/null 2>&1; then not_hit "$step"; fi
 	least_now=$(cat flushed)
 	for _ in $(seq 600); do # writes go on
 		[ "$(cat flushed)" -le "$least_now" ] || break
@@ -129,7 +135,7 @@ for step in $(steps server.own); do
 	serve "$step:1:kill"
 	least=$(cat flushed)
 	lp -q seal "$id" --name web1 >/dev/null 2>&1 || true
-	wait "$runner" 2>/dev/null && fail "$step: the server was not killed"
+	if wait "$runner" 2>/dev/null; then not_hit "$step"; fi
 	runner=
 	after "server at $step"
 done
@@ -139,7 +145,7 @@ for step in $(steps alone.log); do
 	serve
 	end_server
 	least=$(cat flushed)
-	if LIVEPOINT_FAULT="$step:1:kill" lp -q seal "$id" --name web1 >/dev/null 2>&1; then fail "$step: not hit"; fi
+	if LIVEPOINT_FAULT="$step:1:kill" lp -q seal "$id" --name web1 >/dev/null 2>&1; then not_hit "$step"; fi
 	after "sealer alone at $step"
 done
 # both at once

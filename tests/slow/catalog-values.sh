@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
+# soak only: it has not ended within ten minutes on two busy CPUs; its short form is in make check.
 # Every column of the catalog with values that no program of ours writes, all commands.
 . "$(dirname "$0")/../functions.sh"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
+# soak only: it has not ended within ten minutes on two busy CPUs; its short form is in make check.
 # Each call into libc, SQLite, libcrypto and libzstd fails once, in all commands that change or judge a repository.
 . "$(dirname "$0")/../functions.sh"
 

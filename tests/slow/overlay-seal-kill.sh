@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # tests/overlay-seal-kill.sh with every step that a seal takes, its session's too.
-LIVEPOINT_SEAL_STEPS=.
-# shellcheck source=/dev/null
-. "$(dirname "$0")/../overlay-seal-kill.sh"
-slow_done overlay-seal-kill "$rounds" 0 60
+. "$(dirname "$0")/../functions.sh"
+
+status=0
+LIVEPOINT_SEAL_STEPS=. bash "$abs_top_srcdir/tests/overlay-seal-kill.sh" >out 2>&1 || status=$?
+cat out
+deaths=$(sed -nE 's/^([0-9]+) deaths$/\1/p' out)
+slow_done "deaths of sealers and servers" "${deaths:-0}" $((status != 0)) 30
