@@ -76,7 +76,7 @@ after() {
 missed=0
 not_hit() {
 	missed=$((missed + 1))
-	[ -n "${LIVEPOINT_SEAL_STEPS:-}" ] && [ $missed -le 10 ] || fail "$1: not hit, $missed in all"
+	[ -n "${LIVEPOINT_SEAL_STEPS:-}" ] || fail "$1: not hit"
 }
 # The writer ends by itself after a kill of the server only.
 begin() {
@@ -160,4 +160,4 @@ wait "$runner" "$sealer" 2>/dev/null || true
 runner=
 after "both"
 lp -q verify --data || fail "verify --data"
-echo "$rounds deaths"
+echo "$((rounds - missed)) deaths"
