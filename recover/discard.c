@@ -107,6 +107,23 @@ static int open_any(struct repo *repo, const char *which, struct recovery *r, st
 	return code < 0 ? code : 1;
 }
 
+/* A migration that died at its very end left the guest suspended: the record that says so goes now. */
+static int wake_moved(const struct record *rec, struct err *err)
+{
+	cleanup_ptr(virt_domain) guest = NULL;
+	cleanup_ptr(virt) v = NULL;
+	struct virt_status s;
+	int code = virt_open(rec->connection, &v, err);
+
+	if (code == 0)
+		code = guest_find(v, rec, &guest, err);
+	if (code == 0 && guest)
+		code = virt_domain_status(guest, &s, err);
+	if (code == 0 && guest && s.state == VIRT_PAUSED)
+		code = guest_resume(guest, DETACH_MS, NULL, err);
+	return MIN(code, 0);
+}
+
 int recover_discard(struct repo *repo, const char *which, char id[RECOVERY_ID_LEN + 1],
 		    struct err *err)
 {
@@ -129,6 +146,8 @@ int recover_discard(struct repo *repo, const char *which, char id[RECOVERY_ID_LE
 	/* elsewhere nothing runs, as check_here() knows; and one that was moved is nobody's to end */
 	if (code == 0 && strcmp(host, r.rec.host) == 0 && r.rec.state != RECOVERY_MIGRATED)
 		code = virt_open(r.rec.connection, &v, err);
+	if (code == 0 && strcmp(host, r.rec.host) == 0 && r.rec.state == RECOVERY_MIGRATED)
+		code = wake_moved(&r.rec, err);
 	if (code == 0)
 		code = recovery_remove(&r, v, err);
 	if (code < 0)

@@ -15,6 +15,7 @@
  */
 #include "recover/internal.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -136,26 +137,42 @@ static int copy_local(const struct record *rec, const struct record_disk *d, con
 				  "\"path\":\"%s\"}}}}",
 				  d->file, name, rec->socket) :
 		       NULL;
-	const char *const argv[] = {
-		"qemu-img", "convert", "-n", "-O", rec->format, below, to, NULL
-	};
+	const char *const argv[] = { "qemu-img", "convert",   "-n",  "-t", "writeback",
+				     "-O",	 rec->format, below, to,   NULL };
 	cleanup_buf struct buf out = BUF_INIT;
 
 	return below ? proc_run(argv, &out, 65536, err) : err_nomem(err, "source");
+}
+
+/* The overlay goes after this. */
+static int make_durable(const char *path, struct err *err)
+{
+	cleanup_fd int fd = file_open(path, O_RDWR, 0, err);
+	cleanup_free char *folder = str_dup(path);
+	char *slash = folder ? strrchr(folder, '/') : NULL;
+	int code = fd < 0 ? fd : file_datasync(fd, path, "recover.target.sync", err);
+
+	if (code < 0 || !slash)
+		return code;
+	*slash = 0;
+	return dir_sync(slash == folder ? "/" : folder, "recover.target.dirsync", err);
 }
 
 static int copy_offline(const struct record *rec, const struct record_disk *d, struct err *err)
 {
 	cleanup_free char *from = offline_source(rec, d);
 	const char *to = str_starts(d->moved_to, "nbd:") ? d->moved_to + 4 : d->moved_to;
-	const char *const argv[] = { "qemu-img", "convert",   "-n", "-f", "raw",
-				     "-O",	 rec->format, from, to,	  NULL };
+	/* without -t it would write with a cache that is never flushed */
+	const char *const argv[] = { "qemu-img", "convert", "-n",	 "-t", "writeback", "-f",
+				     "raw",	 "-O",	    rec->format, from, to,	    NULL };
 	cleanup_buf struct buf out = BUF_INIT;
 	int code;
 
 	if (!from)
 		return err_nomem(err, "source");
 	code = d->file ? copy_local(rec, d, to, err) : proc_run(argv, &out, 65536, err);
+	if (code == 0 && to == d->moved_to)
+		code = make_durable(to, err);
 	return code < 0 ? err_prefix(err, "disk '%s'", d->name) : 0;
 }
 
@@ -223,14 +240,34 @@ static int copy_begin(const struct record *rec, const struct record_disk *d,
 	return code < 0 ? err_prefix(err, "disk '%s'", d->name) : 0;
 }
 
-static void copies_abort(const struct record *rec, struct virt_domain *guest)
+static int copies_abort(const struct record *rec, struct virt_domain *guest, struct err *err)
 {
-	struct err err = ERR_INIT;
 	size_t i;
 
 	for (i = 0; i < rec->ndisks; i++)
-		if (virt_copy_abort(guest, rec->disks[i].target, &err) < 0)
-			log_warning("disk '%s': %s", rec->disks[i].name, err.text);
+		if (virt_copy_abort(guest, rec->disks[i].target, err) < 0)
+			return err_prefix(err, "disk '%s'", rec->disks[i].name);
+	return 0;
+}
+
+/* A job of somebody else's leads somewhere else. */
+static int check_no_copies(const struct record *rec, struct virt_domain *guest, struct err *err)
+{
+	struct virt_copy_status s;
+	size_t i;
+
+	for (i = 0; i < rec->ndisks; i++) {
+		int code = virt_copy_status(guest, rec->disks[i].target, &s, err);
+
+		if (code < 0)
+			return code;
+		if (s.state == VIRT_COPY_RUNNING || s.state == VIRT_COPY_READY)
+			return err_set(err, ERR_REFUSED,
+				       "a copy of disk '%s' of guest '%s' is under way that is not "
+				       "ours: 'virsh blockjob' shows it",
+				       rec->disks[i].name, rec->domain);
+	}
+	return 0;
 }
 
 /* Adds up; returns 1 when all are READY, 0 while they are not. */
@@ -247,7 +284,7 @@ static int copies_look(const struct record *rec, struct virt_domain *guest, uint
 		if (code < 0)
 			return code;
 		if (s.state != VIRT_COPY_RUNNING && s.state != VIRT_COPY_READY)
-			return err_set(err, ERR_IO,
+			return err_set(err, ERR_FAILED,
 				       "the copy of disk '%s' to '%s' has failed: is there room, "
 				       "and is the repository's server there?",
 				       rec->disks[i].name, rec->disks[i].moved_to);
@@ -314,7 +351,8 @@ static int disk_moved(const struct record_disk *d, struct virt_domain *guest, bo
 	return 0;
 }
 
-static int pivot_one(const struct record_disk *d, struct virt_domain *guest, struct err *err)
+static int pivot_one(const struct record *rec, const struct record_disk *d,
+		     struct virt_domain *guest, struct err *err)
 {
 	uint64_t end = time_mono_ns() + SETTLE_MS * UINT64_C(1000000);
 	struct err local = ERR_INIT;
@@ -322,7 +360,10 @@ static int pivot_one(const struct record_disk *d, struct virt_domain *guest, str
 	int code = disk_moved(d, guest, &moved, err);
 
 	while (code == 0 && !moved) {
-		int r = virt_copy_pivot(guest, d->target, &local);
+		int r = copy_begin(rec, d, guest, &local); /* one that has died since */
+
+		if (r == 0)
+			r = virt_copy_pivot(guest, d->target, &local);
 
 		code = disk_moved(d, guest, &moved, err);
 		if (code == 0 && !moved && (r < 0 && time_mono_ns() > end)) {
@@ -358,7 +399,7 @@ static int pivot_all(struct recovery *r, struct virt_domain *guest, struct err *
 	int code = 0;
 
 	for (i = 0; code == 0 && i < r->rec.ndisks; i++) {
-		code = pivot_one(&r->rec.disks[i], guest, err);
+		code = pivot_one(&r->rec, &r->rec.disks[i], guest, err);
 		if (code == 0)
 			code = stopped_here("recover.migrate.pivoted", err);
 	}
@@ -369,42 +410,74 @@ static int pivot_all(struct recovery *r, struct virt_domain *guest, struct err *
 	return code < 0 ? code : recovery_set_state(r, RECOVERY_MIGRATED, err);
 }
 
+/* All disks lie at their targets: the guest is persistent, and runs if it was only suspended. */
+static int moved_already(struct recovery *r, struct virt_domain *guest, struct err *err)
+{
+	struct virt_status s;
+	int code = guest_there(guest, &s, err), there = code;
+
+	if (there > 0)
+		code = virt_domain_persist(guest, err);
+	if (code >= 0 && r->rec.state != RECOVERY_MIGRATED)
+		code = recovery_set_state(r, RECOVERY_MIGRATED, err);
+	if (code >= 0 && there > 0 && s.state == VIRT_PAUSED)
+		code = guest_resume(guest, RESUME_MS, NULL, err);
+	return code < 0 ? code : there;
+}
+
 int migrate_settle(struct recovery *r, struct virt_domain *guest, struct err *err)
 {
 	struct virt_status s;
 	size_t moved = 0;
-	int code = guest_there(guest, &s, err);
+	int code = guest_there(guest, &s, err), there = code;
 
-	if (code <= 0)
-		return code;
-	if (s.state ==
-	    VIRT_RUNNING) { /* nobody may write while it is not said where the truth is */
+	/* nobody may write while it is not said where the truth is; and a pivot whose caller died is waited for */
+	if (there > 0)
 		code = virt_domain_suspend(guest, err);
-		if (code < 0)
-			return code;
-	}
-	code = count_moved(&r->rec, guest, &moved, err);
-	if (code == 0 && moved == 0)
-		code = recovery_set_state(r, RECOVERY_MIGRATING, err);
-	else if (code == 0)
-		code = pivot_all(r, guest, err);
+	if (code >= 0)
+		code = count_moved(&r->rec, guest, &moved, err);
 	if (code < 0)
 		return code;
-	code = guest_resume(guest, RESUME_MS, NULL, err);
+	if (moved == r->rec.ndisks)
+		return moved_already(r, guest, err);
+	if (there == 0)
+		return 0;
+	if (moved ==
+	    0) { /* it runs before the record says so: from there nobody would let it run again */
+		code = guest_resume(guest, RESUME_MS, NULL, err);
+		if (code >= 0)
+			code = recovery_set_state(r, RECOVERY_MIGRATING, err);
+		return code < 0 ? code : 1;
+	}
+	code = pivot_all(r, guest, err);
+	if (code == 0)
+		code = guest_resume(guest, RESUME_MS, NULL, err);
 	return code < 0 ? code : 1;
 }
 
 static int switch_over(struct recovery *r, struct work *work, struct err *err)
 {
 	struct err local = ERR_INIT;
-	int code = recovery_set_state(r, RECOVERY_PIVOTING, err), back;
+	uint64_t done, total;
+	int code = note_write(r, err), back; /* for who lets it run if this process dies */
 
 	if (code == 0)
-		code = stopped_here("recover.migrate.ready", err);
+		code = watch_start(r->rec.connection, err);
+	if (code == 0)
+		code = recovery_set_state(r, RECOVERY_PIVOTING, err);
+	if (code < 0)
+		return code;
+	code = stopped_here("recover.migrate.ready", err);
 	if (code == 0)
 		code = virt_domain_suspend(work->guest, err);
 	if (code == 0)
 		code = stopped_here("recover.migrate.suspended", err);
+	if (code == 0) { /* nobody has looked since they were READY */
+		code = copies_look(&r->rec, work->guest, &done, &total, err);
+		if (code == 0)
+			code = err_set(err, ERR_FAILED, "a copy is not ready any more");
+		code = MIN(code, 0);
+	}
 	if (code == 0)
 		code = pivot_all(r, work->guest, err);
 	if (code == 0)
@@ -420,12 +493,24 @@ static int switch_over(struct recovery *r, struct work *work, struct err *err)
 static int take_back(struct recovery *r, struct work *work, struct err *err)
 {
 	struct err local = ERR_INIT;
+	size_t moved = 0;
+	int code = work->guest ? 0 : guest_find(work->v, &r->rec, &work->guest, &local);
 
-	if (work->guest)
-		copies_abort(&r->rec, work->guest);
-	if (targets_remove(&r->rec, work->v, &local) < 0) {
-		log_warning("%s; 'livepoint migrate --abort' tries again", local.text);
-		return err->code;
+	/* a guest that was defined or pivoted meanwhile stands on the targets */
+	if (code == 0 && work->guest)
+		code = count_moved(&r->rec, work->guest, &moved, &local);
+	if (code == 0 && moved)
+		code = err_set(&local, ERR_REFUSED,
+			       "a disk of the guest lies at its target already");
+	if (code == 0 && work->guest)
+		code = copies_abort(&r->rec, work->guest, &local);
+	if (code == 0)
+		code = targets_remove(&r->rec, work->v, &local);
+	if (code < 0) {
+		log_warning("%s; nothing is taken back: 'livepoint migrate' goes on, 'livepoint "
+			    "migrate --abort' tries again",
+			    local.text);
+		return err->code ? err->code : code;
 	}
 	if (migrate_definition_remove(&r->rec, &local) < 0 ||
 	    recovery_set_state(r, work->guest ? RECOVERY_RUNNING : RECOVERY_ENDED, &local) < 0)
@@ -469,18 +554,23 @@ static int begin(struct recovery *r, struct work *work, const struct migrate_spe
 
 	if (!spec->to)
 		return err_set(err, ERR_USAGE, "where to?  --to FILE, DIR, pool:NAME or nbd:URI");
-	code = targets_choose(&r->rec, spec->to, spec->format, err);
-	if (code < 0)
-		return code;
-	r->rec.bandwidth = spec->bandwidth;
-	if (work->guest)
-		code = definition_keep(&r->rec, work->guest, err);
-	else
-		code = err_set(err, ERR_REFUSED,
+	if (!work->guest)
+		return err_set(err, ERR_REFUSED,
 			       "guest '%s' is off: 'livepoint recover --resume %s' boots it, or "
 			       "'livepoint seal' and 'livepoint restore' copy its disks",
 			       r->rec.domain, r->rec.id);
-	return code < 0 ? code : recovery_set_state(r, RECOVERY_MIGRATING, err);
+	code = check_no_copies(&r->rec, work->guest, err);
+	if (code == 0)
+		code = targets_choose(&r->rec, spec->to, spec->format, err);
+	if (code == 0) {
+		r->rec.bandwidth = spec->bandwidth;
+		code = definition_keep(&r->rec, work->guest, err);
+	}
+	if (code == 0)
+		code = recovery_set_state(r, RECOVERY_MIGRATING, err);
+	if (code < 0)
+		targets_remove(&r->rec, work->v, NULL);
+	return code;
 }
 
 static int check_again(const struct record *rec, const struct migrate_spec *spec, struct err *err)
@@ -513,12 +603,14 @@ static int abort_it(struct recovery *r, struct work *work, struct err *err)
 
 static bool may_fail_back(int code)
 {
-	return code < 0 && code != ERR_INTERRUPTED && code != ERR_TERMINATED;
+	/* ERR_IO: libvirt does not answer, and nobody knows what the guest's disks are doing */
+	return code < 0 && code != ERR_INTERRUPTED && code != ERR_TERMINATED && code != ERR_IO;
 }
 
 static int run(struct recovery *r, struct work *work, const struct migrate_spec *spec,
 	       struct err *err)
 {
+	size_t moved = 0;
 	int code = 0;
 
 	switch (r->rec.state) {
@@ -538,11 +630,15 @@ static int run(struct recovery *r, struct work *work, const struct migrate_spec 
 			       r->rec.id);
 		break;
 	}
+	if (code == 0 && work->guest)
+		code = count_moved(&r->rec, work->guest, &moved, err);
 	if (code < 0)
 		return code;
-	if (r->rec.state == RECOVERY_PIVOTING && work->guest)
+	if (work->guest && moved == r->rec.ndisks)
+		code = moved_already(r, work->guest, err);
+	else if (r->rec.state == RECOVERY_PIVOTING && work->guest)
 		code = migrate_settle(r, work->guest, err);
-	else if (r->rec.state == RECOVERY_PIVOTING)
+	if (code >= 0 && r->rec.state == RECOVERY_PIVOTING)
 		code = recovery_set_state(r, RECOVERY_MIGRATING, err);
 	if (code >= 0 && r->rec.state == RECOVERY_MIGRATING)
 		code = copy_all(r, work, spec, err);

@@ -163,21 +163,33 @@ static const char *format_of(const char *to, const char *asked)
 static int choose_path(const struct record *rec, const struct stat *st, bool there,
 		       struct record_disk *d, struct err *err)
 {
+	cleanup_free char *path = NULL;
+	const char *base;
+	int fd;
+
 	if (there && S_ISBLK(st->st_mode)) {
 		d->moved_block = true;
 		return text_copy(&d->moved_to, rec->to) ? 0 : err_nomem(err, "target");
 	}
-	free(d->moved_to);
-	d->moved_to =
-		there && S_ISDIR(st->st_mode) ?
-			str_printf("%s/%s-%s.%s", rec->to, rec->domain, d->name, rec->format) :
-			str_dup(rec->to);
-	if (!d->moved_to)
+	path = there && S_ISDIR(st->st_mode) ?
+		       str_printf("%s/%s-%s.%s", rec->to, rec->domain, d->name, rec->format) :
+		       str_dup(rec->to);
+	if (!path)
 		return err_nomem(err, "target");
-	if (access(d->moved_to, F_OK) == 0)
+	base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	if (str_starts(base, rec->id)) /* what is called so goes with the recovery */
+		return err_set(err, ERR_INVALID,
+			       "'%s' begins with the recovery's id: name it otherwise", path);
+	/* Empty, and ours from now on: two migrations cannot have one target. */
+	fd = file_create(path, "recover.target.create", err);
+	if (fd == ERR_EXISTS)
 		return err_set(err, ERR_EXISTS,
-			       "'%s' is there already: remove it, or name another target",
-			       d->moved_to);
+			       "'%s' is there already: remove it, or name another target", path);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	free(d->moved_to);
+	d->moved_to = steal_ptr(path);
 	return 0;
 }
 
@@ -259,10 +271,12 @@ static int make_file(const struct record *rec, const struct record_disk *d, stru
 	const char *const argv[] = { "qemu-img",  "create",    "-q", "-f",
 				     rec->format, d->moved_to, size, NULL };
 	cleanup_buf struct buf out = BUF_INIT;
+	struct stat st;
 
 	if (!size)
 		return err_nomem(err, "target");
-	if (access(d->moved_to, F_OK) == 0)
+	/* an empty one is what targets_choose() made */
+	if (stat(d->moved_to, &st) == 0 && st.st_size > 0)
 		return 0;
 	return proc_run(argv, &out, 4096, err);
 }

@@ -483,6 +483,8 @@ static void look(struct watch *w, struct guest *g)
 	if ((rec.state == RECOVERY_PIVOTING || rec.state == RECOVERY_MIGRATED) && d &&
 	    settle(g, d, &s))
 		return;
+	if (rec.state == RECOVERY_PIVOTING && d) /* its command suspends it and lets it go on */
+		return;
 	if (s.state == VIRT_GONE || s.state == VIRT_OFF) {
 		ended(g);
 		w->notes_ns = 0;
