@@ -65,7 +65,16 @@ static int read_units(struct overlay_layer *l, struct cipher_slot *s, uint8_t *d
 		      uint64_t offset, struct err *err)
 {
 	int r = file_pread(l->data_fd, dst, n, offset, l->data_path, err);
-	return r < 0 ? r : codec_layer_decrypt(s->ctx, dst, dst, n, offset / CODEC_UNIT, err);
+	/* A hole: the block was discarded, and a power cut took the state that said so.  No sector encrypts to zeroes. */
+	for (size_t at = 0, end; r == 0 && at < n; at = end) {
+		bool hole = mem_is_zero(dst + at, CODEC_UNIT);
+		for (end = at + CODEC_UNIT; end < n && mem_is_zero(dst + end, CODEC_UNIT) == hole;)
+			end += CODEC_UNIT;
+		if (!hole)
+			r = codec_layer_decrypt(s->ctx, dst + at, dst + at, end - at,
+						(offset + at) / CODEC_UNIT, err);
+	}
+	return r;
 }
 
 static int read_encrypted(struct overlay_layer *l, struct cipher_slot *s, uint8_t *dst, size_t n,

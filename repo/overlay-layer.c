@@ -146,8 +146,8 @@ static int remove_fresh(const struct overlay_layer *l, struct err *err)
 	return r < 0 ? r : 0;
 }
 
-int overlay_layer_open(const struct overlay_layer_spec *spec, bool frozen, bool unclean,
-		       struct overlay_layer **out, struct err *err)
+static int layer_open(const struct overlay_layer_spec *spec, bool frozen, bool unclean,
+		      struct overlay_layer **out, struct err *err)
 {
 	cleanup_ptr(overlay_layer) l = NULL;
 	struct overlay_log_header want;
@@ -178,6 +178,22 @@ int overlay_layer_open(const struct overlay_layer_spec *spec, bool frozen, bool 
 	}
 	*out = steal_ptr(l);
 	return 0;
+}
+
+int overlay_layer_open(const struct overlay_layer_spec *spec, bool frozen, bool unclean,
+		       struct overlay_layer **out, struct err *err)
+{
+	cleanup_free char *live = NULL;
+	int r = layer_open(spec, frozen, unclean, out, err);
+
+	if (r != ERR_IO || !unclean)
+		return r;
+	/* What a dead holder had written and not flushed did not reach the device, and the kernel says so only once: the next sync
+	 * would succeed.  So its list must not be believed then, and the overlay is in error. */
+	live = str_printf("%s/%s.%u.live", spec->folder, spec->disk, spec->number);
+	if (live)
+		(void)file_unlink(live, "overlay.live.lost", NULL);
+	return err_recode(err, ERR_DAMAGED);
 }
 
 bool overlay_layer_failed(const struct overlay_layer *l)

@@ -303,6 +303,11 @@ int layer_log_append(struct layer_log *log, const struct overlay_run *runs, size
 			return r;
 		runs += n;
 		count -= n;
+		/* one record behind a torn one would be damage: each is durable before the next */
+		if (count > 0)
+			r = file_datasync(log->fd, log->path, "overlay.log.sync", err);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
