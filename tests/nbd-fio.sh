@@ -6,7 +6,7 @@
 . "$(dirname "$0")/functions.sh"
 
 requires fio --version
-fio --enghelp 2>/dev/null | grep -qw nbd || skip "this fio has no nbd engine"
+requires bash -c "fio --enghelp | grep -qw nbd"
 
 export LIVEPOINT_PASSPHRASE='fio fio'
 jobs=4

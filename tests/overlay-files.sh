@@ -5,13 +5,14 @@
 # stands in overlays/ in the clear, and nothing of the files' names.
 . "$(dirname "$0")/functions.sh"
 
-[ "$(id -u)" -eq 0 ] || skip "mounts need root"
+requires test "$(id -u)" -eq 0 # mounts
 requires nbdfuse --version
 requires jq --version
 requires python3 --version
 requires mkfs.xfs -V
 requires mkfs.btrfs --version
-[ -e /dev/fuse ] && [ -e /dev/loop-control ] || skip "no FUSE or no loop devices"
+requires test -e /dev/fuse
+requires test -e /dev/loop-control
 
 export LIVEPOINT_RUN_DIR=$tmp/run LIVEPOINT_PASSPHRASE=files
 random_file disk.raw 3M 1

@@ -7,7 +7,7 @@
 
 requires fio --version
 requires qemu-io --version
-fio --enghelp 2>/dev/null | grep -qw nbd || skip "this fio has no nbd engine"
+requires bash -c "fio --enghelp | grep -qw nbd"
 
 export LIVEPOINT_RUN_DIR=$tmp/run
 jobs=4

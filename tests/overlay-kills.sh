@@ -59,14 +59,14 @@ kill_run() {
 }
 
 requires_kills() {
-	[ "$(id -u)" -eq 0 ] || skip "mounts need root"
+	requires test "$(id -u)" -eq 0 # mounts
 	requires nbdfuse --version
 	requires jq --version
 	requires mkfs.ext4 -V
 	requires mkfs.xfs -V
 	requires mkfs.btrfs --version
-	[ -e /dev/fuse ] || skip "no /dev/fuse"
-	[ -e /dev/loop-control ] || skip "no loop devices"
+	requires test -e /dev/fuse
+	requires test -e /dev/loop-control
 	export LIVEPOINT_RUN_DIR=$tmp/run
 	RANDOM=$((seed % 32768))
 }

@@ -8,7 +8,7 @@
 requires fio --version
 requires qemu-io --version
 requires jq --version
-fio --enghelp 2>/dev/null | grep -qw nbd || skip "this fio has no nbd engine"
+requires bash -c "fio --enghelp | grep -qw nbd"
 
 outage=${OUTAGE:-6}
 export LIVEPOINT_RUN_DIR=$tmp/run LIVEPOINT_PASSPHRASE=proxy

@@ -4,7 +4,7 @@
 # daemon runs in namespaces of mounts and network of its own, so nothing of this machine is touched.
 . "$(dirname "$0")/functions.sh"
 
-[ "$(id -u)" -eq 0 ] || skip "root is needed for a system daemon"
+requires test "$(id -u)" -eq 0 # for a system daemon
 PATH=$PATH:/usr/sbin:/sbin
 requires command -v libvirtd
 requires command -v ip
